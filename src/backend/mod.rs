@@ -1,0 +1,103 @@
+//! Backends: what builds and executes engines. Each is a folder behind the traits of this file.
+
+pub mod cpu;
+mod io;
+mod value;
+
+pub use io::{IoDim, IoInfo, LoadOptions, PartSource, Progress, Section, SectionReader};
+pub use value::{TensorValue, Value, byte_size};
+
+use crate::Result;
+use crate::model::Model;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What builds and loads engines of one kind.
+pub trait Backend: Send + Sync {
+    /// Its name, as in `mezzo build --backend NAME`.
+    fn name(&self) -> &'static str;
+
+    /// The version of what executes; engines remember it.
+    fn version(&self) -> String;
+
+    /// Builds an engine. All unsupported operators are reported at once.
+    fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>>;
+
+    /// Loads an engine from the sections that [`LoadedEngine::sections`] wrote.
+    fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>>;
+}
+
+/// How an engine is built.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// Threads an execution uses, the calling one included; 0 is one per core.
+    pub threads: usize,
+}
+
+/// An engine that is ready to open contexts. Immutable and shared.
+pub trait LoadedEngine: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &EngineInfo;
+
+    /// The engine's own layers, as JSON for people and tools.
+    fn inspect(&self) -> serde_json::Value;
+
+    /// The parts that an engine file stores.
+    fn sections(&self) -> Result<Vec<Section>>;
+
+    /// Opens a context, which keeps the engine alive.
+    fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>>;
+}
+
+/// What an engine tells of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EngineInfo {
+    /// Name of its backend.
+    pub backend: String,
+    /// Version of its backend when it was built.
+    pub backend_version: String,
+    /// Inputs, in the model's order.
+    pub inputs: Vec<IoInfo>,
+    /// Outputs, in the model's order.
+    pub outputs: Vec<IoInfo>,
+    /// Bytes of constants, in their declared types.
+    pub weight_bytes: u64,
+    /// Peak bytes of activations of one execution, where shapes are fixed.
+    pub activation_bytes: Option<u64>,
+    /// Nodes (layers) that compute on FP16 or BF16 tensors.
+    pub half_nodes: u64,
+    /// Nodes (layers) that compute on FP32 or FP64 tensors.
+    pub float_nodes: u64,
+    /// All nodes (layers).
+    pub nodes: u64,
+}
+
+/// One execution state. Exclusive: one call at a time.
+pub trait BackendContext: Send {
+    /// Runs. The inputs have been checked against [`EngineInfo::inputs`] (dtype, rank, fixed and symbolic dimensions,
+    /// byte size) and stand in its order. `outputs` stand in the order of [`EngineInfo::outputs`]; where one is given its
+    /// buffer is written in place if the result fits it (else an error that names the output and both sizes), where none
+    /// is given the backend allocates. On failure no output value is replaced.
+    fn run(&mut self, inputs: &[Value], outputs: &mut [Option<Value>], control: &RunControl) -> Result<()>;
+
+    /// Peak bytes of activations of the last run.
+    fn activation_bytes(&self) -> Option<u64>;
+}
+
+/// What a caller watches and steers during a run.
+#[derive(Default)]
+pub struct RunControl<'a> {
+    /// Looked at between nodes; true stops the run with `Cancelled`.
+    pub cancel: Option<&'a std::sync::atomic::AtomicBool>,
+    /// Sees every intermediate tensor: name, then value.
+    #[allow(clippy::type_complexity)]
+    pub tap: Option<&'a (dyn Fn(&str, &Value) + Sync)>,
+}
+
+/// The backend of that name.
+pub fn find(name: &str) -> Result<&'static dyn Backend> {
+    match name {
+        "cpu" => Ok(&cpu::CpuBackend),
+        _ => Err(crate::err!(NotFound, "there is no backend '{name}': this build has 'cpu'")),
+    }
+}

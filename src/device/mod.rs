@@ -1,0 +1,5 @@
+//! Memory that tensors are bound to.
+
+pub mod buffer;
+
+pub use buffer::Buffer;

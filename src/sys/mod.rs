@@ -1,0 +1,4 @@
+//! Raw foreign calls and raw memory only: nothing here knows models or engines. Unsafe code lives here, each use with
+//! its SAFETY line.
+
+pub mod memory;
