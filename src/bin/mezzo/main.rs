@@ -1,0 +1,2 @@
+//! The `mezzo` command: a thin user of the library.
+fn main() {}
