@@ -87,6 +87,8 @@ pub trait BackendContext: Send {
 /// What a caller watches and steers during a run.
 #[derive(Default)]
 pub struct RunControl<'a> {
+    /// Allocates the outputs that the caller did not bind; `None` is the process's own allocator.
+    pub allocator: Option<&'a Arc<crate::sys::memory::ForeignAllocator>>,
     /// Looked at between nodes; true stops the run with `Cancelled`.
     pub cancel: Option<&'a std::sync::atomic::AtomicBool>,
     /// Sees every intermediate tensor: name, then value.

@@ -1,7 +1,7 @@
 //! What goes into an execution and comes out of it.
 
 use crate::device::Buffer;
-use crate::model::DataType;
+use crate::model::{DataType, OutOfRange, Storage, Tensor};
 use crate::{Result, bail, err};
 use std::sync::Arc;
 
@@ -104,6 +104,31 @@ impl TensorValue {
     /// A copy of the tensor's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.with_bytes(<[u8]>::to_vec)
+    }
+}
+
+impl TensorValue {
+    /// The same numbers in another float type, rounded to nearest even, in newly allocated memory; a clone where the
+    /// type is the same already.
+    pub fn to_float(&self, to: DataType) -> Result<TensorValue> {
+        if to == self.dtype {
+            return Ok(self.clone());
+        }
+        if !to.is_float() || !self.dtype.is_float() {
+            bail!(TypeMismatch, "a tensor of type {} has no conversion to {to}: only float types convert", self.dtype);
+        }
+        let dims = self.dims.iter().map(|&d| d as i64).collect();
+        let source = Tensor::new(self.dtype, dims, Storage::Bytes(self.to_bytes()?.into()))?;
+        let converted = source.converted(to, OutOfRange::Infinity)?;
+        TensorValue::copy_of(to, self.dims.clone(), &converted.bytes()?)
+    }
+
+    /// The elements as `f64`; an error for types that are not real numbers.
+    pub fn to_f64(&self) -> Result<Vec<f64>> {
+        let dims = self.dims.iter().map(|&d| d as i64).collect();
+        Tensor::new(self.dtype, dims, Storage::Bytes(self.to_bytes()?.into()))?
+            .to_f64()
+            .ok_or_else(|| err!(TypeMismatch, "elements of type {} are not real numbers", self.dtype))
     }
 }
 
