@@ -1,4 +1,5 @@
 //! Raw foreign calls and raw memory only: nothing here knows models or engines. Unsafe code lives here, each use with
 //! its SAFETY line.
 
+pub mod atomic_file;
 pub mod memory;
