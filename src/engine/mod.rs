@@ -1,1 +1,17 @@
-//! (in work)
+//! Engines: built from a model, kept in one file, executed by contexts.
+
+mod bench;
+mod check;
+mod container;
+mod context;
+#[allow(clippy::module_inception)]
+mod engine;
+mod env;
+mod inputs;
+
+pub use bench::{BenchOptions, BenchResult, Latency, bench};
+pub use container::is_engine_file;
+pub use context::Context;
+pub use engine::Engine;
+pub use env::{Env, EnvOptions, LogLevel, LogSink};
+pub use inputs::{parse_dims, random_inputs};

@@ -1,9 +1,11 @@
 //! FP16 and BF16 conversion, its rules and its report; comparison of engines.
 
+pub mod compare;
 pub mod report;
 
 use crate::Result;
 use crate::model::{DataType, Model};
+pub use compare::{Comparison, OutputComparison, compare};
 pub use report::Report;
 
 /// What is done with a constant that the target type cannot hold.
