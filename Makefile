@@ -1,0 +1,64 @@
+# Mezzo's two commands are `make demo` and `make test`. `make help` lists the rest.
+PREFIX   ?= build/prefix
+CARGO    ?= cargo
+PYTHON   ?= python3
+JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
+TARGET   := $(or $(CARGO_TARGET_DIR),target)
+DIGITS   := tests/data/digits
+# What tools/setup.sh installed, on the paths.
+WITH     := . tools/env.sh;
+
+.PHONY: help demo test check lib install command header soak clean test-rust test-c test-python bench
+
+help:
+	@echo 'make demo     build, install into build/prefix, build examples_c/digits with CMake, run it'
+	@echo 'make test     all tests: Rust, C and C++ against the installed package, Python judges'
+	@echo 'make check    the quick inner loop: formatting, lints, unit tests'
+	@echo 'make lib      the release library and the mezzo command'
+	@echo 'make install  both into PREFIX (default build/prefix), with header, CMake and pkg-config files'
+	@echo 'make header   include/mezzo/mezzo.h again from the sources (pinned cbindgen)'
+	@echo 'make soak     the long runs, by hand; results go to docs/'
+	@echo 'make clean    remove build/ and target/'
+
+# The cdylib is built alone: with an rlib beside it there is no link-time optimisation across crates.
+lib:
+	$(CARGO) rustc --release --locked --lib --crate-type cdylib
+
+command:
+	$(CARGO) build --release --locked --features cli --bin mezzo
+
+install: lib
+	tools/install.sh "$(TARGET)" "$(PREFIX)"
+
+demo:
+	tools/setup.sh cmake
+	$(MAKE) --no-print-directory install
+	$(WITH) cmake -S examples_c/digits -B build/digits -DCMAKE_BUILD_TYPE=Release \
+	    -DCMAKE_PREFIX_PATH="$(abspath $(PREFIX))" >build/digits-configure.log || { cat build/digits-configure.log; exit 1; }
+	$(WITH) cmake --build build/digits >build/digits-build.log || { cat build/digits-build.log; exit 1; }
+	build/digits/digits $(DIGITS)/digits.onnx $(DIGITS)/digits_test.bin
+
+test:
+	tools/setup.sh cmake
+	tools/setup.sh judges
+	$(MAKE) --no-print-directory test-rust
+	$(MAKE) --no-print-directory install command
+	$(MAKE) --no-print-directory test-c
+	$(MAKE) --no-print-directory test-python
+
+test-rust:
+	$(CARGO) test --locked --features cli
+
+test-c:
+	$(WITH) tests/run_c_tests.sh "$(abspath $(PREFIX))"
+
+test-python:
+	$(WITH) tests/run_python_tests.sh "$(TARGET)/release/mezzo"
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --features cli --all-targets -- -D warnings
+	$(CARGO) test --locked --lib
+
+clean:
+	rm -rf build target
