@@ -95,3 +95,14 @@ impl Engine {
         self.loaded.clone().open_context()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests_support {
+    use super::*;
+
+    /// An engine over any loaded one, for tests of this room.
+    pub fn engine_of(loaded: Arc<dyn LoadedEngine>) -> Arc<Engine> {
+        let backend = backend::find("cpu").expect("the CPU backend is always there");
+        Arc::new(Engine { env: Env::default_env(), backend, loaded })
+    }
+}

@@ -8,6 +8,8 @@ mod context;
 mod engine;
 mod env;
 mod inputs;
+#[cfg(test)]
+mod tests;
 
 pub use bench::{BenchOptions, BenchResult, Latency, bench};
 pub use container::is_engine_file;
