@@ -11,6 +11,7 @@ does not reproduce the trained one.
 
 import argparse
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -119,14 +120,38 @@ def save_onnx(model, example, path):
             raise SystemExit(f"{path}: expected {count} {operator} nodes, found {operators}")
 
 
-def save_torchscript(model, example, path):
+def save_torchscript(model, path):
     # Scripting, not tracing: it keeps the module tree with BatchNorm and Dropout as PyTorch users save it.
-    torch.jit.script(model).save(str(path))
+    full = path.with_suffix(".full")
+    torch.jit.script(model).save(str(full))
+    strip_debug_records(full, path)
+    full.unlink()
+
+
+def strip_debug_records(source, target):
+    """Copy a TorchScript archive without its *.debug_pkl records, which hold file paths of the machine it was made on.
+
+    Records keep their compression, and stored records stay aligned to 64 bytes as PyTorch writes them.
+    """
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for record in old.infolist():
+            if record.filename.endswith(".debug_pkl"):
+                continue
+            name = f"{target.stem}/{record.filename.split('/', 1)[1]}"
+            copy = zipfile.ZipInfo(name)
+            copy.compress_type = record.compress_type
+            local_header = 30 + len(name) + 4  # the last 4 are the header of the padding field itself
+            padding = -(new.fp.tell() + local_header) % 64
+            copy.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
+            new.writestr(copy, old.read(record))
 
 
 def save_exported(model, example, path):
     batch = torch.export.Dim("batch", min=1, max=65536)
-    torch.export.save(torch.export.export(model, (example,), dynamic_shapes={"image": {0: batch}}), str(path))
+    program = torch.export.export(model, (example,), dynamic_shapes={"image": {0: batch}})
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # these hold file paths of the machine
+    torch.export.save(program, str(path))
 
 
 def save_test_set(pixels, labels, path):
@@ -178,7 +203,7 @@ def main():
         train_accuracy = accuracy(model(as_input(train_pixels)).numpy(), train_labels)
         example = images[:2].clone()
         save_onnx(model, example, folder / "digits.onnx")
-        save_torchscript(model, example, folder / "digits.pt")
+        save_torchscript(model, folder / "digits.pt")
         save_exported(model, example, folder / "digits.pt2")
         save_test_set(test_pixels, test_labels, folder / "digits_test.bin")
         parameters = sum(p.numel() for p in model.parameters())

@@ -277,8 +277,8 @@ fn convert_chunk_f64(piece: &[u8], from: DataType, to: DataType, out_of_range: O
     let one = |v: f64, out: &mut Vec<u8>| {
         let v = if out_of_range == OutOfRange::Clamp && v.is_finite() { v.clamp(-max, max) } else { v };
         match to {
-            DataType::Float16 => out.extend(f16::from_f64(v).to_le_bytes()),
-            DataType::Bfloat16 => out.extend(bf16::from_f64(v).to_le_bytes()),
+            DataType::Float16 => out.extend(f16::from_f32(round_to_odd(v)).to_le_bytes()),
+            DataType::Bfloat16 => out.extend(bf16::from_f32(round_to_odd(v)).to_le_bytes()),
             DataType::Float32 => out.extend((v as f32).to_le_bytes()),
             _ => out.extend(v.to_le_bytes()),
         }
@@ -293,6 +293,22 @@ fn convert_chunk_f64(piece: &[u8], from: DataType, to: DataType, out_of_range: O
         _ => piece.as_chunks::<2>().0.iter().for_each(|c| one(bf16::from_le_bytes(*c).to_f64(), &mut out)),
     }
     out
+}
+
+/// Narrows a double so that a second rounding, to 16 bits, gives what one rounding of the double would: an inexact
+/// result is truncated and its last bit set, so that it never looks like the middle of two halves. (The `half` crate's
+/// own `from_f64` rounds twice where the processor converts through float32.)
+fn round_to_odd(v: f64) -> f32 {
+    let near = v as f32;
+    if f64::from(near) == v || v.is_nan() {
+        return near;
+    }
+    let truncated = match (f64::from(near).abs() > v.abs(), v > 0.0) {
+        (false, _) => near,
+        (true, true) => near.next_down(),
+        (true, false) => near.next_up(),
+    };
+    f32::from_bits(truncated.to_bits() | 1)
 }
 
 /// The largest finite value of a float type (65504 for float16).
