@@ -37,7 +37,7 @@ impl TensorValue {
     pub fn new(dtype: DataType, dims: Vec<usize>, buffer: Buffer, offset: usize) -> Result<Self> {
         let need = byte_size(dtype, &dims)?;
         if let Some(size) = dtype.element_size()
-            && offset % size.min(8) != 0
+            && !offset.is_multiple_of(size.min(8))
         {
             bail!(InvalidArgument, "offset {offset} is not aligned to the {size} bytes of one {dtype} element");
         }

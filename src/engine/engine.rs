@@ -28,7 +28,7 @@ impl Engine {
     ) -> Result<Arc<Engine>> {
         let backend = backend::find(backend)?;
         let started = Instant::now();
-        let options = BuildOptions { threads: env.threads(options.threads), ..options.clone() };
+        let options = BuildOptions { threads: env.threads(options.threads) };
         let loaded = backend.build(model, &options, progress)?;
         env.log(
             LogLevel::Info,
