@@ -33,12 +33,14 @@ pub enum DataType {
     Float8E8M0 = 24,
     Uint2 = 25,
     Int2 = 26,
+    Float6E2M3 = 27,
+    Float6E3M2 = 28,
 }
 
 use DataType::*;
 
 /// Every data type, in the order of its number.
-pub const ALL: [DataType; 26] = [
+pub const ALL: [DataType; 28] = [
     Float32,
     Uint8,
     Int8,
@@ -65,6 +67,8 @@ pub const ALL: [DataType; 26] = [
     Float8E8M0,
     Uint2,
     Int2,
+    Float6E2M3,
+    Float6E3M2,
 ];
 
 impl DataType {
@@ -84,6 +88,7 @@ impl DataType {
             String => 0,
             Uint2 | Int2 => 2,
             Uint4 | Int4 | Float4E2M1 => 4,
+            Float6E2M3 | Float6E3M2 => 6,
             Uint8 | Int8 | Bool | Float8E4M3Fn | Float8E4M3Fnuz | Float8E5M2 | Float8E5M2Fnuz | Float8E8M0 => 8,
             Uint16 | Int16 | Float16 | Bfloat16 => 16,
             Float32 | Int32 | Uint32 => 32,
@@ -104,7 +109,7 @@ impl DataType {
     /// Bytes of one element, for types of whole bytes.
     pub fn element_size(self) -> Option<usize> {
         match self.bits() {
-            0 | 2 | 4 => None,
+            0 | 2 | 4 | 6 => None,
             bits => Some(bits / 8),
         }
     }
@@ -153,6 +158,8 @@ impl DataType {
             Float8E8M0 => "fp8e8m0",
             Uint2 => "uint2",
             Int2 => "int2",
+            Float6E2M3 => "fp6e2m3",
+            Float6E3M2 => "fp6e3m2",
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Model {
     pub graph: Graph,
     /// Local functions.
     pub functions: Vec<Function>,
+    /// Device configurations for models spread over devices, each as its encoded message; kept as read.
+    pub device_configurations: Vec<Bytes>,
 }
 
 /// A graph: the main one or a subgraph held by a node's attribute.
@@ -96,6 +98,8 @@ pub struct Node {
     pub doc_string: Option<Name>,
     /// Free key-value pairs.
     pub metadata: Vec<(Name, Name)>,
+    /// How the node is spread over devices, each as its encoded message; kept as read.
+    pub device_configurations: Vec<Bytes>,
 }
 
 /// A named attribute of a node or a default of a function.
@@ -209,7 +213,7 @@ impl Graph {
             .initializers
             .iter()
             .map(|i| &*i.name)
-            .chain(self.sparse_initializers.iter().map(|s| &*s.name))
+            .chain(self.sparse_initializers.iter().map(|s| &*s.values.name))
             .collect();
         self.inputs.iter().filter(move |v| !inits.contains(&*v.name))
     }
@@ -223,8 +227,8 @@ impl Graph {
     pub fn visit_tensors(&self, f: &mut impl FnMut(&Tensor)) {
         self.initializers.iter().for_each(|i| f(&i.tensor));
         for s in &self.sparse_initializers {
-            f(&s.values);
-            f(&s.indices);
+            f(&s.values.tensor);
+            f(&s.indices.tensor);
         }
         self.nodes.iter().for_each(|n| n.visit_tensors(f));
     }
@@ -321,13 +325,13 @@ impl Node {
                 AttributeValue::Tensor(t) => f(&t.tensor),
                 AttributeValue::Tensors(ts) => ts.iter().for_each(|t| f(&t.tensor)),
                 AttributeValue::SparseTensor(s) => {
-                    f(&s.values);
-                    f(&s.indices);
+                    f(&s.values.tensor);
+                    f(&s.indices.tensor);
                 }
                 AttributeValue::SparseTensors(ss) => {
                     for s in ss {
-                        f(&s.values);
-                        f(&s.indices);
+                        f(&s.values.tensor);
+                        f(&s.indices.tensor);
                     }
                 }
                 AttributeValue::Graph(g) => visit_boxed(g, f),

@@ -10,7 +10,7 @@ pub mod tensor;
 pub mod types;
 
 pub use dtype::DataType;
-pub use graph::{Attribute, AttributeValue, Function, Graph, Initializer, Model, Node, OpsetId};
+pub use graph::{Attribute, AttributeValue, Function, Graph, Initializer, Model, NamedTensor, Node, OpsetId};
 pub use storage::Storage;
 pub use tensor::{OutOfRange, SparseTensor, Tensor};
 pub use types::{Dim, DimValue, Shape, TypeKind, ValueInfo, ValueType};

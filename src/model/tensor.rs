@@ -3,7 +3,8 @@
 //! Converting a model to FP16 only marks its initializers; the bytes are converted chunk by chunk when they are saved,
 //! packed or uploaded, so that a conversion needs no second copy of the weights.
 
-use super::{DataType, Name, Storage};
+use super::graph::NamedTensor;
+use super::{DataType, Storage};
 use crate::{Result, bail, err};
 use bytes::Bytes;
 use half::slice::HalfFloatSliceExt;
@@ -32,14 +33,10 @@ pub struct Tensor {
 /// A sparse tensor constant, kept as read.
 #[derive(Debug, Clone)]
 pub struct SparseTensor {
-    /// The non-zero values, with the tensor's name.
-    pub name: Name,
-    /// The non-zero values.
-    pub values: Tensor,
-    /// Name of the index tensor (normally empty).
-    pub indices_name: Name,
-    /// Their positions.
-    pub indices: Tensor,
+    /// The non-zero values; their name is the sparse tensor's.
+    pub values: NamedTensor,
+    /// The positions of those values.
+    pub indices: NamedTensor,
     /// The dense shape.
     pub dims: Vec<i64>,
 }
