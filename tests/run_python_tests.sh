@@ -1,0 +1,15 @@
+#!/bin/sh
+# Runs the Python judges with the given mezzo command. "make test" calls it with tools/env.sh sourced.
+#
+#   tests/run_python_tests.sh MEZZO
+#
+# Fixtures are made once into build/fixtures; published models are fetched once into build/published.
+set -eu
+mezzo=$1
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+mkdir -p build
+
+"$python" tests/python/make_models.py build/fixtures
+"$python" tests/python/judge.py --mezzo "$mezzo" --fixtures build/fixtures --digits tests/data/digits
+"$python" tests/python/published.py --mezzo "$mezzo" --cache build/published
