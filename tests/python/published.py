@@ -4,7 +4,8 @@
     python tests/python/published.py --mezzo target/release/mezzo --cache .cache/published
 
 Each model: `mezzo inspect --json` describes it as ONNX Runtime does; converted, with I/O converted and kept, it is valid,
-loads in ONNX Runtime, stores its weights as half and computes the same within FP16 tolerance. README.md beside this file says what is special about each model.
+loads in ONNX Runtime, stores its weights as half and computes the same within FP16 tolerance. README.md beside this file
+says what is special about each model.
 """
 
 import argparse

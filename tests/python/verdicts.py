@@ -35,8 +35,8 @@ class Verdicts:
             verdict, detail = "failed", f"{type(reason).__name__}: {str(reason).strip()}"
         self.counts[verdict] += 1
         mark = {"passed": "ok  ", "failed": "FAIL", "skipped": "skip"}[verdict]
-        first = (detail or "").splitlines()
-        print(f"{mark}  {subject:30} {what:18} {time.monotonic() - start:5.1f} s  {first[0][:400] if first else ''}", flush=True)
+        first = ((detail or "").splitlines() or [""])[0][:400]
+        print(f"{mark}  {subject:30} {what:18} {time.monotonic() - start:5.1f} s  {first}", flush=True)
 
     def close(self):
         """Print the totals; the exit status is zero only if something passed and nothing failed."""
