@@ -138,6 +138,29 @@ pub enum AttributeValue {
     },
 }
 
+impl AttributeValue {
+    /// The `AttributeType` number; for a reference, that of the attribute referred to (0 if it is not given).
+    pub fn kind(&self) -> i32 {
+        match self {
+            AttributeValue::Float(_) => 1,
+            AttributeValue::Int(_) => 2,
+            AttributeValue::String(_) => 3,
+            AttributeValue::Tensor(_) => 4,
+            AttributeValue::Graph(_) => 5,
+            AttributeValue::Floats(_) => 6,
+            AttributeValue::Ints(_) => 7,
+            AttributeValue::Strings(_) => 8,
+            AttributeValue::Tensors(_) => 9,
+            AttributeValue::Graphs(_) => 10,
+            AttributeValue::SparseTensor(_) => 11,
+            AttributeValue::SparseTensors(_) => 12,
+            AttributeValue::Type(_) => 13,
+            AttributeValue::Types(_) => 14,
+            AttributeValue::Reference { kind, .. } => *kind,
+        }
+    }
+}
+
 /// A tensor attribute keeps the name the file gives it.
 pub type NamedTensor = Initializer;
 

@@ -5,6 +5,7 @@
 
 use super::graph::NamedTensor;
 use super::{DataType, Storage};
+use crate::sys::map;
 use crate::{Result, bail, err};
 use bytes::Bytes;
 use half::slice::HalfFloatSliceExt;
@@ -27,6 +28,16 @@ pub struct Tensor {
     dims: Vec<i64>,
     source: Storage,
     /// The type of `source`, where a float conversion to `dtype` is pending.
+    pending: Option<(DataType, OutOfRange)>,
+}
+
+/// Identifies the bytes a tensor hands out: equal keys, equal bytes (the converse need not hold). Valid while the tensor
+/// is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceKey {
+    address: usize,
+    len: usize,
+    dtype: DataType,
     pending: Option<(DataType, OutOfRange)>,
 }
 
@@ -109,6 +120,16 @@ impl Tensor {
         (&self.source, self.pending.map_or(self.dtype, |(from, _)| from))
     }
 
+    /// What identifies the tensor's bytes in memory; `None` for strings and empty tensors.
+    pub fn source_key(&self) -> Option<SourceKey> {
+        match &self.source {
+            Storage::Bytes(b) if !b.is_empty() => {
+                Some(SourceKey { address: b.as_ptr() as usize, len: b.len(), dtype: self.dtype, pending: self.pending })
+            }
+            _ => None,
+        }
+    }
+
     /// True when reading the tensor converts it.
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()
@@ -144,17 +165,33 @@ impl Tensor {
     }
 
     /// Hands out the tensor's bytes in its declared type, in order, in pieces of bounded size. Strings are an error.
-    pub fn for_each_chunk(&self, mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub fn for_each_chunk(&self, f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.chunks(f, |_| ())
+    }
+
+    /// As [`Tensor::for_each_chunk`], for a reader that passes once: pages of a mapped file are given back behind it, so
+    /// that a model of any size streams through little memory.
+    pub fn stream(&self, f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.chunks(f, map::release)
+    }
+
+    /// `after` gets each piece of the source once it has been used.
+    fn chunks(&self, mut f: impl FnMut(&[u8]) -> Result<()>, after: impl Fn(&[u8])) -> Result<()> {
         let Storage::Bytes(bytes) = &self.source else {
             bail!(Internal, "a string tensor has no bytes to hand out");
         };
         let Some((from, out_of_range)) = self.pending else {
-            return bytes.chunks(CHUNK * 4).try_for_each(f);
+            return bytes.chunks(CHUNK * 4).try_for_each(|piece| {
+                f(piece)?;
+                after(piece);
+                Ok(())
+            });
         };
         let step = CHUNK * from.element_size().expect("floats have whole bytes");
         let mut wide = Vec::new();
         for piece in bytes.chunks(step) {
             f(&convert_chunk(piece, from, self.dtype, out_of_range, &mut wide))?;
+            after(piece);
         }
         Ok(())
     }

@@ -2,4 +2,5 @@
 //! its SAFETY line.
 
 pub mod atomic_file;
+pub mod map;
 pub mod memory;

@@ -1,8 +1,26 @@
-//! ONNX read and written.
+//! ONNX read and written (docs/onnx.md).
+//!
+//! Reading: the file's bytes (read or mapped) are walked once by [`prescan`], which refuses what the decoder would lose;
+//! decoded by prost into [`proto`]; turned into a [`Model`] whose weights are views of the bytes; and its structure is
+//! checked. Writing streams: lengths are measured first, then everything is written in order, weights chunk by chunk.
 
-use crate::Result;
+mod external;
+mod fields;
+mod prescan;
+#[allow(clippy::all)]
+mod proto;
+mod read;
+mod read_tensor;
+mod save;
+mod sniff;
+mod wire;
+mod write;
+
 use crate::model::{Model, Tensor};
+use crate::sys::map;
+use crate::{Result, err};
 use bytes::Bytes;
+use prost::Message;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -49,24 +67,47 @@ pub enum SaveExternal {
     Never,
 }
 
+/// The version of ONNX whose messages, types and operator sets are known.
+pub const ONNX_VERSION: &str = "1.23.2";
+
+impl MapMode {
+    /// Files of this many bytes and more are mapped.
+    fn map_from(self) -> u64 {
+        match self {
+            MapMode::Auto => map::MAP_THRESHOLD,
+            MapMode::Always => 0,
+            MapMode::Never => u64::MAX,
+        }
+    }
+}
+
 /// Loads a model file with the external data beside it.
-pub fn load_file(_path: &Path, _options: &LoadOptions) -> Result<Model> {
-    todo!()
+pub fn load_file(path: &Path, options: &LoadOptions) -> Result<Model> {
+    let bytes = map::read(path, options.map.map_from())?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    load_bytes(bytes, External::Folder(folder), options).map_err(|e| e.context(format_args!("'{}'", path.display())))
 }
 
 /// Loads a model from memory; its weights stay views of `bytes`.
-pub fn load_bytes(_bytes: Bytes, _external: External<'_>, _options: &LoadOptions) -> Result<Model> {
-    todo!()
+pub fn load_bytes(bytes: Bytes, external: External<'_>, options: &LoadOptions) -> Result<Model> {
+    if bytes.is_empty() {
+        return Err(err!(InvalidFile, "not an ONNX model: there are no bytes. Export or copy the model again"));
+    }
+    prescan::check(&bytes).map_err(|e| sniff::explain(&bytes).unwrap_or(e))?;
+    let proto = proto::ModelProto::decode(bytes).map_err(|e| {
+        err!(InvalidFile, "the model is damaged ({e}): get the file again, it may be an incomplete copy")
+    })?;
+    read::read(proto, external::Store::new(external, options.map.map_from()))
 }
 
 /// Writes a model file, whole or not at all (temporary file, sync, rename); the path it was read from is allowed.
-pub fn save_file(_model: &Model, _path: &Path, _external: SaveExternal) -> Result<()> {
-    todo!()
+pub fn save_file(model: &Model, path: &Path, external: SaveExternal) -> Result<()> {
+    save::save_file(model, path, external)
 }
 
 /// The model as one protobuf message; an error above 2 GB.
-pub fn to_bytes(_model: &Model) -> Result<Vec<u8>> {
-    todo!()
+pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
+    save::to_bytes(model)
 }
 
 /// A model split in its graph and its larger tensors, for containers that store weights on their own.
@@ -81,6 +122,6 @@ pub struct Split {
 
 /// Splits a model: tensors of at least `min_bytes` are stored at multiples of `alignment`, equal ones (the same bytes in
 /// memory) once.
-pub fn split(_model: &Model, _location: &str, _alignment: u64, _min_bytes: usize) -> Result<Split> {
-    todo!()
+pub fn split(model: &Model, location: &str, alignment: u64, min_bytes: usize) -> Result<Split> {
+    save::split(model, location, alignment, min_bytes)
 }
