@@ -73,6 +73,10 @@ impl<'a> Symbols<'a> {
     pub fn add(&mut self, io: &'a IoInfo, dims: &[usize]) -> Result<()> {
         for (declared, &size) in io.shape.iter().flatten().zip(dims) {
             let IoDim::Symbol(symbol) = declared else { continue };
+            // Paddle's exporter names every dimension it does not know "?"; those are not one size.
+            if symbol == "?" {
+                continue;
+            }
             let (known, first) = *self.sizes.entry(symbol).or_insert((size, &io.name));
             if known != size {
                 bail!(
