@@ -4,6 +4,7 @@ use super::container;
 use super::env::{Env, LogLevel};
 use crate::backend::{self, BackendContext, BuildOptions, EngineInfo, LoadOptions, LoadedEngine, Progress};
 use crate::model::Model;
+use crate::sys::map;
 use crate::{Result, bail};
 use bytes::Bytes;
 use std::path::Path;
@@ -44,11 +45,9 @@ impl Engine {
         container::save(path, self.loaded.info(), &self.loaded.sections()?)
     }
 
-    /// Loads an engine file. It is mapped: do not change it in place while the engine lives.
+    /// Loads an engine file. A large one is mapped: do not change it in place while the engine lives.
     pub fn load(env: &Arc<Env>, path: &Path, options: &LoadOptions) -> Result<Arc<Engine>> {
-        let bytes = std::fs::read(path)
-            .map(Bytes::from)
-            .map_err(|e| crate::Error::io(format_args!("cannot read the engine file '{}'", path.display()), &e))?;
+        let bytes = map::read(path, map::MAP_THRESHOLD)?;
         Engine::load_bytes(env, bytes, options).map_err(|e| e.context(format!("engine file '{}'", path.display())))
     }
 
