@@ -5,9 +5,11 @@
 
 pub mod dtype;
 pub mod graph;
+pub mod order;
 pub mod storage;
 pub mod tensor;
 pub mod types;
+pub mod validate;
 
 pub use dtype::DataType;
 pub use graph::{Attribute, AttributeValue, Function, Graph, Initializer, Model, NamedTensor, Node, OpsetId};

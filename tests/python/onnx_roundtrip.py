@@ -13,11 +13,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import warnings
 
 import numpy
 import onnx
-import onnx.backend.test
-import onnx.external_data_helper
+import onnx.backend.test.loader
 from onnx import numpy_helper
 
 SHOWN = 20
@@ -90,20 +90,34 @@ def run(example, pairs, options=()):
     return lines
 
 
+def suite(folder):
+    """The models that the suite ships as files, and those of its node cases, which it makes in memory."""
+    data = pathlib.Path(onnx.backend.test.loader.DATA_DIR)
+    paths = sorted(str(p) for p in data.rglob("*.onnx"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cases = onnx.backend.test.loader.load_model_tests(kind="node")
+    for i, case in enumerate(cases):
+        path = pathlib.Path(folder) / f"{case.name}-{i}.onnx"
+        path.write_bytes(case.model.SerializeToString())
+        paths.append(str(path))
+    return paths
+
+
 def main():
     example, *models = sys.argv[1:]
-    if not models:
-        suite = pathlib.Path(onnx.backend.test.__file__).parent / "data"
-        models = sorted(str(p) for p in suite.rglob("*.onnx"))
     counts = collections.Counter()
     problems = []
     with tempfile.TemporaryDirectory() as folder:
+        models = models or suite(folder)
         out = [f"{folder}/{i}.onnx" for i in range(len(models))]
         again = [f"{folder}/{i}-again.onnx" for i in range(len(models))]
         external = [f"{folder}/{i}-external.onnx" for i in range(len(models))]
         first = run(example, list(zip(models, out)))
         for i, line in enumerate(first):
-            if line != "ok":
+            if line != "ok" and "oldest that is read is 7" in line:
+                counts["older than opset 7"] += 1
+            elif line != "ok":
                 counts["refused"] += 1
                 problems.append(f"{models[i]}: {line}")
         done = [i for i, line in enumerate(first) if line == "ok"]

@@ -16,7 +16,7 @@ mod sniff;
 mod wire;
 mod write;
 
-use crate::model::{Model, Tensor};
+use crate::model::{Model, Tensor, order, validate};
 use crate::sys::map;
 use crate::{Result, err};
 use bytes::Bytes;
@@ -97,7 +97,10 @@ pub fn load_bytes(bytes: Bytes, external: External<'_>, options: &LoadOptions) -
     let proto = proto::ModelProto::decode(bytes).map_err(|e| {
         err!(InvalidFile, "the model is damaged ({e}): get the file again, it may be an incomplete copy")
     })?;
-    read::read(proto, external::Store::new(external, options.map.map_from()))
+    let mut model = read::read(proto, external::Store::new(external, options.map.map_from()))?;
+    order::sort(&mut model)?;
+    validate::validate(&model)?;
+    Ok(model)
 }
 
 /// Writes a model file, whole or not at all (temporary file, sync, rename); the path it was read from is allowed.

@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::{Result, bail, err};
 use prost::Message;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Oldest operator set of ai.onnx that is read.
 const MIN_OPSET: i64 = 7;
@@ -108,16 +108,16 @@ impl Reader<'_> {
     }
 
     fn opsets(&mut self, imports: Vec<OperatorSetIdProto>) -> Result<Vec<OpsetId>> {
-        let mut out: Vec<OpsetId> = Vec::with_capacity(imports.len());
+        let mut versions: HashMap<Name, i64> = HashMap::new();
+        let mut out = Vec::with_capacity(imports.len());
         for o in imports {
             let id = OpsetId { domain: self.or_empty(o.domain), version: o.version.unwrap_or(0) };
-            let same = out.iter().find(|other| norm_domain(&other.domain) == norm_domain(&id.domain));
-            if let Some(other) = same.filter(|other| other.version != id.version) {
+            let other = versions.insert(norm_domain(&id.domain).into(), id.version);
+            if let Some(other) = other.filter(|&v| v != id.version) {
                 bail!(
                     InvalidModel,
-                    "the operator set of domain '{}' is imported in versions {} and {}: keep one",
+                    "the operator set of domain '{}' is imported in versions {other} and {}: keep one",
                     id.domain,
-                    other.version,
                     id.version
                 );
             }

@@ -60,11 +60,14 @@ impl Writer<'_> {
         if self.sink.is_none() {
             return Ok(());
         }
-        if self.buffer.len() + bytes.len() > BUFFER {
-            self.flush()?;
+        if self.buffer.len() + bytes.len() <= BUFFER {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
         }
+        // What was gathered comes first; a piece that would fill the buffer alone needs no copy.
+        self.flush()?;
         match &mut self.sink {
-            Some(sink) if bytes.len() > BUFFER / 2 => sink(bytes),
+            Some(sink) if bytes.len() >= BUFFER => sink(bytes),
             _ => {
                 self.buffer.extend_from_slice(bytes);
                 Ok(())
