@@ -24,20 +24,21 @@ SHOWN = 20
 
 
 def normalise(message):
-    """Tensor data becomes raw; empty optional strings and unset dimensions go."""
-    if isinstance(message, onnx.TensorProto) and message.data_type != onnx.TensorProto.STRING:
-        normalise_tensor(message)
+    """Tensor data becomes raw; empty strings, default locations and sizes of -1 (unknown) become absent."""
+    if isinstance(message, onnx.TensorProto):
+        if message.data_location == onnx.TensorProto.DEFAULT:
+            message.ClearField("data_location")
+        if message.data_type != onnx.TensorProto.STRING:
+            normalise_tensor(message)
+    if isinstance(message, onnx.TensorShapeProto.Dimension) and message.dim_value < 0:
+        message.ClearField("dim_value")
     for field, value in message.ListFields():
         if field.message_type is not None:
             for item in value if field.is_repeated else [value]:
                 normalise(item)
         elif not field.is_repeated and field.type == field.TYPE_STRING and value == "":
             message.ClearField(field.name)
-    if isinstance(message, onnx.TypeProto) and not message.ListFields():
-        return
     if isinstance(message, onnx.ValueInfoProto) and message.HasField("type") and not message.type.ListFields():
-        message.ClearField("type")
-    if isinstance(message, onnx.AttributeProto) and message.type == onnx.AttributeProto.UNDEFINED:
         message.ClearField("type")
 
 
