@@ -3,7 +3,8 @@
 
 use crate::sys::memory::{Block, ForeignAllocator};
 use crate::{Result, bail, err};
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use bytes::Bytes;
+use parking_lot::{ArcRwLockReadGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
 
 /// A reference-counted block of host memory.
@@ -11,7 +12,7 @@ use std::sync::Arc;
 pub struct Buffer(Arc<Inner>);
 
 struct Inner {
-    block: RwLock<Block>,
+    block: Arc<RwLock<Block>>,
     len: usize,
     pointer: *mut u8,
 }
@@ -31,7 +32,7 @@ impl Buffer {
 
     /// A buffer over a block of any origin.
     pub fn from_block(block: Block) -> Buffer {
-        Buffer(Arc::new(Inner { len: block.len(), pointer: block.as_ptr(), block: RwLock::new(block) }))
+        Buffer(Arc::new(Inner { len: block.len(), pointer: block.as_ptr(), block: Arc::new(RwLock::new(block)) }))
     }
 
     /// A buffer with a copy of `bytes`.
@@ -63,9 +64,20 @@ impl Buffer {
 
     /// Reads; `Busy` while somebody writes.
     pub fn read(&self) -> Result<RwLockReadGuard<'_, Block>> {
-        self.0.block.try_read().ok_or_else(|| {
-            err!(Busy, "a buffer is read while another call writes it: give each concurrent run buffers of its own")
-        })
+        self.0.block.try_read().ok_or_else(busy_reading)
+    }
+
+    /// A view of `len` bytes from `offset` on, without a copy. While it lives, the buffer counts as being read.
+    pub fn view(&self, offset: usize, len: usize) -> Result<Bytes> {
+        struct Guard(ArcRwLockReadGuard<RawRwLock, Block>);
+        impl AsRef<[u8]> for Guard {
+            fn as_ref(&self) -> &[u8] {
+                self.0.bytes()
+            }
+        }
+        self.check_range(offset, len)?;
+        let guard = self.0.block.try_read_arc().ok_or_else(busy_reading)?;
+        Ok(Bytes::from_owner(Guard(guard)).slice(offset..offset + len))
     }
 
     /// Writes; `Busy` while somebody reads or writes.
@@ -104,6 +116,10 @@ impl Buffer {
             ),
         }
     }
+}
+
+fn busy_reading() -> crate::Error {
+    err!(Busy, "a buffer is read while another call writes it: give each concurrent run buffers of its own")
 }
 
 impl std::fmt::Debug for Buffer {
