@@ -54,6 +54,8 @@ pub struct SparseTensor {
 
 /// Elements converted at a time: 256 Ki elements keep a chunk inside the second-level cache.
 const CHUNK: usize = 1 << 18;
+/// Smaller pieces are not worth a call to give their pages back.
+const RELEASE: usize = 64 << 10;
 
 impl Tensor {
     /// A tensor over `source`; its length must be what `dtype` and `dims` say.
@@ -165,33 +167,26 @@ impl Tensor {
     }
 
     /// Hands out the tensor's bytes in its declared type, in order, in pieces of bounded size. Strings are an error.
-    pub fn for_each_chunk(&self, f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        self.chunks(f, |_| ())
-    }
-
-    /// As [`Tensor::for_each_chunk`], for a reader that passes once: pages of a mapped file are given back behind it, so
-    /// that a model of any size streams through little memory.
-    pub fn stream(&self, f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        self.chunks(f, map::release)
-    }
-
-    /// `after` gets each piece of the source once it has been used.
-    fn chunks(&self, mut f: impl FnMut(&[u8]) -> Result<()>, after: impl Fn(&[u8])) -> Result<()> {
+    ///
+    /// Pages of a mapped file are given back behind the reader, so that models of any size stream through little memory.
+    pub fn for_each_chunk(&self, mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let Storage::Bytes(bytes) = &self.source else {
             bail!(Internal, "a string tensor has no bytes to hand out");
         };
-        let Some((from, out_of_range)) = self.pending else {
-            return bytes.chunks(CHUNK * 4).try_for_each(|piece| {
-                f(piece)?;
-                after(piece);
-                Ok(())
-            });
+        let (from, convert) = match self.pending {
+            Some((from, out_of_range)) => (from, Some(out_of_range)),
+            None => (self.dtype, None),
         };
-        let step = CHUNK * from.element_size().expect("floats have whole bytes");
+        let step = CHUNK * from.element_size().unwrap_or(1);
         let mut wide = Vec::new();
         for piece in bytes.chunks(step) {
-            f(&convert_chunk(piece, from, self.dtype, out_of_range, &mut wide))?;
-            after(piece);
+            match convert {
+                Some(out_of_range) => f(&convert_chunk(piece, from, self.dtype, out_of_range, &mut wide))?,
+                None => f(piece)?,
+            }
+            if piece.len() >= RELEASE {
+                map::release(piece);
+            }
         }
         Ok(())
     }

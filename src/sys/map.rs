@@ -4,7 +4,7 @@
 //! kills the process (SIGBUS). Replacing it by renaming another file over it is fine.
 
 use crate::error::{Error, Result};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -98,10 +98,10 @@ fn map_of(bytes: &[u8]) -> Option<(usize, usize)> {
 pub fn release(bytes: &[u8]) {
     #[cfg(unix)]
     if let Some((map_start, _)) = map_of(bytes) {
-        /// The kernel maps neighbours of a touched page too, in aligned windows of this size.
-        const WINDOW: usize = 64 << 10;
+        /// With one touch the kernel may map a whole block of its cache, aligned and as large as this.
+        const BLOCK: usize = 2 << 20;
         const PAGE: usize = 4 << 10;
-        let start = (bytes.as_ptr() as usize & !(WINDOW - 1)).max(map_start);
+        let start = (bytes.as_ptr() as usize & !(BLOCK - 1)).max(map_start);
         let end = (bytes.as_ptr() as usize + bytes.len()) & !(PAGE - 1);
         if start < end {
             // SAFETY: the range lies in one live, read-only, shared file map (`bytes` borrows from it), whose pages the
@@ -111,6 +111,60 @@ pub fn release(bytes: &[u8]) {
     }
     #[cfg(not(unix))]
     let _ = bytes;
+}
+
+/// Reads a buffer front to back (for a decoder) and [`release`]s what is behind it.
+pub struct Forward {
+    all: Bytes,
+    rest: Bytes,
+    /// Up to here everything has been released.
+    released: usize,
+}
+
+/// How much is read before it is released.
+const STRIDE: usize = 4 << 20;
+
+impl Forward {
+    /// A reader at the start of `bytes`.
+    pub fn new(bytes: Bytes) -> Self {
+        Forward { all: bytes.clone(), rest: bytes, released: 0 }
+    }
+
+    fn moved(&mut self) {
+        release_behind(&self.all, &mut self.released, self.all.len() - self.rest.len());
+    }
+}
+
+impl Buf for Forward {
+    fn remaining(&self) -> usize {
+        self.rest.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.rest.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.rest.advance(count);
+        self.moved();
+    }
+
+    /// A view, not a copy.
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        let view = self.rest.copy_to_bytes(len);
+        self.moved();
+        view
+    }
+}
+
+/// Releases `bytes[*released..at]` once it has become long.
+pub fn release_behind(bytes: &[u8], released: &mut usize, at: usize) {
+    if at.saturating_sub(*released) >= STRIDE
+        && let Some(behind) = bytes.get(*released..at)
+    {
+        release(behind);
+        *released = at;
+    }
 }
 
 #[cfg(test)]

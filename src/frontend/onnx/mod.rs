@@ -94,7 +94,7 @@ pub fn load_bytes(bytes: Bytes, external: External<'_>, options: &LoadOptions) -
         return Err(err!(InvalidFile, "not an ONNX model: there are no bytes. Export or copy the model again"));
     }
     prescan::check(&bytes).map_err(|e| sniff::explain(&bytes).unwrap_or(e))?;
-    let proto = proto::ModelProto::decode(bytes).map_err(|e| {
+    let proto = proto::ModelProto::decode(map::Forward::new(bytes)).map_err(|e| {
         err!(InvalidFile, "the model is damaged ({e}): get the file again, it may be an incomplete copy")
     })?;
     let mut model = read::read(proto, external::Store::new(external, options.map.map_from()))?;

@@ -6,6 +6,7 @@
 //! weights are not touched.
 
 use super::fields::{MESSAGES, MODEL_PROTO};
+use crate::sys::map;
 use crate::{Error, Result, err};
 
 /// How deep messages may nest: the limit of the decoder, and of protobuf's other implementations.
@@ -69,7 +70,7 @@ const MAX_FIELDS: usize = 32;
 
 /// Checks that `bytes` are a `ModelProto` of which the decoder would lose nothing.
 pub fn check(bytes: &[u8]) -> Result<()> {
-    let mut scan = Scan { bytes, structure: 0, graph_seen: false };
+    let mut scan = Scan { bytes, structure: 0, graph_seen: false, released: 0 };
     scan.message(MODEL_PROTO, 0, bytes.len(), 0).map_err(|fault| fault.into_error(scan.graph_seen))
 }
 
@@ -138,6 +139,8 @@ struct Scan<'a> {
     structure: u64,
     /// The main graph has been walked without a fault.
     graph_seen: bool,
+    /// Pages up to here have been given back.
+    released: usize,
 }
 
 type Step<T> = std::result::Result<T, Box<Fault>>;
@@ -203,6 +206,7 @@ impl Scan<'_> {
             (Kind::Fixed32, 5) => self.fixed(at, end, 4),
             (Kind::Bytes, 2) => {
                 *at = self.length(at, end)?;
+                map::release_behind(self.bytes, &mut self.released, *at);
                 if field.repeated { self.grow(size_of::<bytes::Bytes>(), tag_at) } else { Ok(()) }
             }
             (Kind::String, 2) => {

@@ -183,7 +183,7 @@ fn save_with_data(model: &Model, path: &Path) -> Result<()> {
     let mut at = 0;
     for (offset, tensor) in &layout.tensors {
         write_zeros(&mut data, offset - at)?;
-        tensor.stream(|chunk| data.write(chunk))?;
+        tensor.for_each_chunk(|chunk| data.write(chunk))?;
         at = offset + tensor.byte_len() as u64;
     }
     write_model(&mut file, model, &layout.outside, measured)?;

@@ -138,7 +138,7 @@ impl Writer<'_> {
             self.position += tensor.byte_len() as u64;
             return Ok(());
         }
-        tensor.stream(|chunk| self.put(chunk))
+        tensor.for_each_chunk(|chunk| self.put(chunk))
     }
 
     /// A nested message, whose fields `body` writes.
