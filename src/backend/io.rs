@@ -1,6 +1,6 @@
 //! Small types between engine and backend: descriptions, file sections, progress.
 
-use crate::model::{DataType, Dim, DimValue, Tensor, ValueInfo, ValueType};
+use crate::model::{DataType, Dim, DimValue, Tensor, TypeKind, ValueInfo, ValueType};
 use crate::{Result, bail, err};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,12 +11,32 @@ use std::collections::BTreeMap;
 pub struct IoInfo {
     /// Its name.
     pub name: String,
+    /// What it is.
+    pub kind: IoKind,
     /// Its type in full ("fp16 [N,3,224,224]"), for people; the other fields are for programs.
     pub text: String,
     /// Element type of a dense tensor (ONNX's number); `None` for sequences, optionals and maps.
     pub dtype: Option<i32>,
     /// Dimensions of a dense tensor: a size, a symbol, or null; `None` when the rank is not known.
     pub shape: Option<Vec<IoDim>>,
+}
+
+/// What an input or output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IoKind {
+    /// The model does not say.
+    Unknown,
+    /// A dense tensor of numbers or strings.
+    Tensor,
+    /// A sparse tensor.
+    SparseTensor,
+    /// A sequence of values.
+    Sequence,
+    /// A map from keys to values.
+    Map,
+    /// A value that may be absent.
+    Optional,
 }
 
 /// A dimension of an engine's input or output.
@@ -37,6 +57,13 @@ impl IoInfo {
         let ty = value.ty.as_ref();
         IoInfo {
             name: value.name.to_string(),
+            kind: ty.map_or(IoKind::Unknown, |t| match t.kind {
+                TypeKind::Tensor { .. } => IoKind::Tensor,
+                TypeKind::SparseTensor { .. } => IoKind::SparseTensor,
+                TypeKind::Sequence(_) => IoKind::Sequence,
+                TypeKind::Map(..) => IoKind::Map,
+                TypeKind::Optional(_) => IoKind::Optional,
+            }),
             text: ty.map_or_else(|| "unknown type".into(), ValueType::to_string),
             dtype: ty.and_then(ValueType::tensor_dtype).map(DataType::to_onnx),
             shape: ty.and_then(ValueType::tensor_shape).map(|s| s.iter().map(IoDim::of).collect()),

@@ -4,7 +4,7 @@ pub mod cpu;
 mod io;
 mod value;
 
-pub use io::{IoDim, IoInfo, LoadOptions, PartSource, Progress, Section, SectionReader};
+pub use io::{IoDim, IoInfo, IoKind, LoadOptions, PartSource, Progress, Section, SectionReader};
 pub use value::{TensorValue, Value, byte_size};
 
 use crate::Result;

@@ -36,10 +36,15 @@ impl TensorValue {
     /// A tensor over `buffer` from `offset` on; the buffer must reach far enough.
     pub fn new(dtype: DataType, dims: Vec<usize>, buffer: Buffer, offset: usize) -> Result<Self> {
         let need = byte_size(dtype, &dims)?;
-        if let Some(size) = dtype.element_size()
-            && !offset.is_multiple_of(size.min(8))
-        {
-            bail!(InvalidArgument, "offset {offset} is not aligned to the {size} bytes of one {dtype} element");
+        // Eight bytes at most: a complex128 element is two doubles. The address counts too, for memory may be borrowed.
+        let size = dtype.element_size().unwrap_or(1).min(8);
+        if !offset.is_multiple_of(size) || need > 0 && !buffer.as_ptr().addr().is_multiple_of(size) {
+            bail!(
+                InvalidArgument,
+                "a tensor {dtype} {dims:?} must start at a multiple of {size} bytes, but offset {offset} in a buffer at \
+                 {:p} does not",
+                buffer.as_ptr()
+            );
         }
         if offset.checked_add(need).is_none_or(|end| end > buffer.len()) {
             bail!(

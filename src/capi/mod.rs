@@ -1,1 +1,29 @@
-//! (in work)
+//! The C boundary: thin and mechanical. One file a handle; `boundary` is where every call enters.
+//!
+//! `include/mezzo/mezzo.h` is generated from these files by cbindgen (tools/header.sh): their documentation comments are
+//! the header's, written for readers of C. The order of the modules is the order of the header.
+#![allow(non_camel_case_types)] // the C names are the names
+#![allow(clippy::missing_safety_doc)] // the header's general rules say it once for all functions
+
+mod boundary;
+mod callback;
+mod handle;
+mod keys;
+mod strings;
+
+pub mod version;
+
+pub mod error;
+
+pub mod env;
+
+pub mod dtype;
+
+pub mod buffer;
+
+pub mod halves;
+
+pub mod value;
+pub mod value_new;
+
+pub mod io;

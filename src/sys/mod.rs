@@ -2,5 +2,6 @@
 //! its SAFETY line.
 
 pub mod atomic_file;
+pub mod float_state;
 pub mod map;
 pub mod memory;
