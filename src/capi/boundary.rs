@@ -1,7 +1,7 @@
 //! The one place where C enters: panics end here, NULL and wrong handles are named, outputs stay untouched on failure.
 
 use super::error::mezzo_error_t;
-use super::handle::{Handle, Head, Object};
+use super::handle::{Handle, Head, Held, Object};
 use crate::sys::float_state::FloatState;
 use crate::{Error, Result, bail, err};
 use std::cell::Cell;
@@ -21,6 +21,7 @@ const MAX_RANK: usize = 64;
 pub(super) struct Call {
     name: &'static str,
     handles: [Cell<*const Head>; MAX_HANDLES],
+    held: Cell<Option<Held>>,
 }
 
 /// Runs the body of an entry point that can fail. A panic becomes `MEZZO_ERROR_INTERNAL` and poisons the handles that
@@ -29,7 +30,7 @@ pub(super) struct Call {
 /// # Safety
 /// The pointers that `f` gives to the methods of its [`Call`] are what the header's contract says.
 pub(super) unsafe fn call(name: &'static str, f: impl FnOnce(&Call) -> Result<()>) -> *mut mezzo_error_t {
-    let call = Call { name, handles: std::array::from_fn(|_| Cell::new(std::ptr::null())) };
+    let call = Call { name, handles: std::array::from_fn(|_| Cell::new(std::ptr::null())), held: Cell::new(None) };
     let _state = FloatState::standard();
     match catch_unwind(AssertUnwindSafe(|| f(&call))) {
         Ok(Ok(())) => std::ptr::null_mut(),
@@ -94,6 +95,12 @@ impl<T> Out<T> {
 }
 
 impl Call {
+    /// The function that was called.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The error for an argument that is NULL and may not be.
     pub(super) fn null(&self, argument: &str, remedy: &str) -> Error {
         err!(InvalidArgument, "argument '{argument}' of {} is NULL: {remedy}", self.name)
     }
@@ -153,15 +160,21 @@ impl Call {
         Ok(unsafe { &mut (*handle.cast::<Object<H::Body>>()).body })
     }
 
+    /// The body of a shared handle, kept alive until the call returns even if another thread frees the handle meanwhile.
+    /// One handle per call.
+    pub(super) fn get_held<'a, H: Handle>(&'a self, argument: &str, handle: *const H) -> Result<&'a H::Body>
+    where
+        H::Body: Send + Sync,
+    {
+        let body = self.get(argument, handle)?;
+        // SAFETY: a live handle, by its tag.
+        self.held.set(Some(unsafe { Held::new(handle) }));
+        Ok(body)
+    }
+
     /// The body of a handle that may be NULL.
     pub(super) fn optional<'a, H: Handle>(&'a self, argument: &str, handle: *const H) -> Result<Option<&'a H::Body>> {
         if handle.is_null() { Ok(None) } else { self.get(argument, handle).map(Some) }
-    }
-
-    /// A part that was borrowed from a handle.
-    pub(super) fn part<'a, P>(&'a self, argument: &str, part: *const P) -> Result<&'a P> {
-        // SAFETY: the promise of `call`.
-        unsafe { part.as_ref() }.ok_or_else(|| self.null(argument, "give what a call of the library returned"))
     }
 
     /// A place for a result.

@@ -126,6 +126,35 @@ pub(super) unsafe fn retain_shared<H: Handle>(handle: *const H) -> *mut H {
     handle.cast_mut()
 }
 
+/// A reference of a shared handle, given back when it is dropped.
+pub(super) struct Held {
+    handle: *const (),
+    give_back: unsafe fn(*const ()),
+}
+
+impl Held {
+    /// # Safety
+    /// `handle` came from [`shared`] and is alive.
+    pub(super) unsafe fn new<H: Handle>(handle: *const H) -> Held {
+        /// # Safety
+        /// As [`free_shared`].
+        unsafe fn give_back<H: Handle>(handle: *const ()) {
+            // SAFETY: the caller's promise.
+            unsafe { free_shared(handle.cast_mut().cast::<H>()) }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { retain_shared(handle) };
+        Held { handle: handle.cast(), give_back: give_back::<H> }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: `new` took the reference that is given back here.
+        unsafe { (self.give_back)(self.handle) }
+    }
+}
+
 /// # Safety
 /// `handle` is NULL or points to an object.
 unsafe fn is<H: Handle>(handle: *const H) -> bool {

@@ -1,6 +1,6 @@
 //! Descriptions of inputs and outputs, borrowed from a model or an engine.
 
-use super::boundary::{Call, Out, read_part};
+use super::boundary::read_part;
 use super::dtype::mezzo_dtype_t;
 use super::strings::{EMPTY, Text};
 use crate::backend::{IoDim, IoInfo, IoKind};
@@ -79,21 +79,19 @@ impl IoList {
         self.items.len()
     }
 
-    /// Answers a call that asks by index; `what` is "inputs" or "outputs".
-    pub(super) fn at(&self, c: &Call, index: usize, what: &str, out: Out<*const mezzo_io_t>) -> Result<()> {
-        out.set(&raw const self.items[c.index("index", index, self.items.len(), what)?]);
-        Ok(())
+    /// The description at that place, or NULL.
+    pub(super) fn at(&self, index: usize) -> *const mezzo_io_t {
+        self.items.get(index).map_or(std::ptr::null(), std::ptr::from_ref)
     }
 
-    /// Answers a call that asks by name; `what` is "input" or "output".
-    pub(super) fn named(&self, name: &str, what: &str, out: Out<*const mezzo_io_t>) -> Result<()> {
+    /// The description of that name; `what` is "input" or "output".
+    pub(super) fn named(&self, name: &str, what: &str) -> Result<*const mezzo_io_t> {
         let index = self.names.iter().position(|n| n == name).ok_or_else(|| {
             let names: Vec<String> = self.names.iter().map(|n| format!("'{n}'")).collect();
             let names = if names.is_empty() { "none".to_string() } else { names.join(", ") };
             err!(NotFound, "there is no {what} '{name}': the {what}s are {names}")
         })?;
-        out.set(&raw const self.items[index]);
-        Ok(())
+        Ok(self.at(index))
     }
 }
 

@@ -27,3 +27,21 @@ pub mod value;
 pub mod value_new;
 
 pub mod io;
+
+pub mod model_options;
+
+pub mod model;
+
+pub mod convert_options;
+
+pub mod convert;
+
+pub mod engine_options;
+
+pub mod engine;
+
+pub mod run_options;
+
+pub mod context;
+
+pub mod compare;

@@ -73,3 +73,111 @@ pub struct ConstantReport {
     /// Largest magnitude of a finite element before.
     pub max_abs: f64,
 }
+
+/// Rows of one kind that the short text lists; the JSON form has them all.
+const LISTED: usize = 8;
+
+impl Report {
+    /// The whole report as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
+    }
+
+    /// The report in short: totals, then the nodes left in FP32 by rule, the constants that changed, and the notes.
+    pub fn to_text(&self) -> String {
+        let half = &self.precision;
+        let mut lines = vec![
+            format!(
+                "{} of {} float nodes compute in {half}, {} in fp32 (policy {})",
+                self.half_nodes,
+                self.half_nodes + self.float_nodes,
+                self.float_nodes,
+                self.policy
+            ),
+            format!(
+                "{} float tensors are {half}, {} fp32; {} casts added, {} removed",
+                self.half_tensors, self.float_tensors, self.casts_added, self.casts_removed
+            ),
+            format!("{} bytes of constants before, {} after", self.bytes_before, self.bytes_after),
+        ];
+        let mut rules: Vec<(&str, Vec<&NodeReport>)> = Vec::new();
+        for node in self.nodes.iter().filter(|n| !n.rule.is_empty()) {
+            match rules.iter_mut().find(|(rule, _)| *rule == node.rule) {
+                Some((_, nodes)) => nodes.push(node),
+                None => rules.push((&node.rule, vec![node])),
+            }
+        }
+        for (rule, nodes) in rules {
+            lines.push(format!("kept in fp32 by '{rule}', {}:", plural(nodes.len(), "node")));
+            list(&mut lines, &nodes, |n| format!("{}: {}", n.label(), n.reason));
+        }
+        if !self.constants.is_empty() {
+            lines.push(format!("{} changed by more than rounding:", plural(self.constants.len(), "constant")));
+            list(&mut lines, &self.constants, |c| {
+                format!(
+                    "'{}', {} elements up to {}: {} clamped, {} became zero, {} became subnormal",
+                    c.name, c.elements, c.max_abs, c.clamped, c.flushed, c.subnormal
+                )
+            });
+        }
+        lines.extend(self.notes.iter().map(|n| format!("note: {n}")));
+        lines.join("\n")
+    }
+}
+
+impl NodeReport {
+    fn label(&self) -> String {
+        let place = if self.scope.is_empty() { String::new() } else { format!(" in {}", self.scope) };
+        match self.name.is_empty() {
+            false => format!("'{}' ({}){place}", self.name, self.op_type),
+            true => format!("{} that makes '{}'{place}", self.op_type, self.output),
+        }
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn list<T>(lines: &mut Vec<String>, rows: &[T], text: impl Fn(&T) -> String) {
+    lines.extend(rows.iter().take(LISTED).map(|row| format!("  {}", text(row))));
+    if rows.len() > LISTED {
+        lines.push(format!("  and {} more", rows.len() - LISTED));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_groups_by_rule_and_stays_short() {
+        let node = |i: usize| NodeReport {
+            name: format!("n{i}"),
+            output: format!("o{i}"),
+            op_type: "Add".into(),
+            scope: String::new(),
+            precision: "fp32".into(),
+            rule: if i == 3 { "schema".into() } else { "mask".into() },
+            tensor: String::new(),
+            value: None,
+            reason: format!("because of {i}"),
+        };
+        let report = Report {
+            precision: "fp16".into(),
+            policy: "safe".into(),
+            half_nodes: 5,
+            float_nodes: 20,
+            nodes: (0..20).map(node).collect(),
+            notes: vec!["Dropout removed".into()],
+            ..Report::default()
+        };
+        let text = report.to_text();
+        assert!(text.starts_with("5 of 25 float nodes compute in fp16, 20 in fp32 (policy safe)\n"), "{text}");
+        assert!(text.contains("by 'mask', 19 nodes:\n  'n0' (Add): because of 0\n"), "{text}");
+        assert!(text.contains("  and 11 more\n") && text.contains("by 'schema', 1 node:\n  'n3'"), "{text}");
+        assert!(text.ends_with("note: Dropout removed"), "{text}");
+        let back: Report = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!(back, report);
+    }
+}

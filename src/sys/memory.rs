@@ -3,6 +3,7 @@
 use crate::{Result, err};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::c_void;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -98,6 +99,17 @@ impl Block {
             }
         };
         Ok(Block { pointer, len, owner })
+    }
+
+    /// Takes over a vector without copying it.
+    pub fn from_vec(bytes: Vec<u8>) -> Result<Block> {
+        let mut bytes = ManuallyDrop::new(bytes);
+        match (NonNull::new(bytes.as_mut_ptr()), Layout::array::<u8>(bytes.capacity())) {
+            (Some(pointer), Ok(layout)) if layout.size() > 0 => {
+                Ok(Block { pointer, len: bytes.len(), owner: Owner::Global(layout) })
+            }
+            _ => Block::allocate(0, None),
+        }
     }
 
     /// Memory of the caller's.

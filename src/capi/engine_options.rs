@@ -1,0 +1,128 @@
+//! How engines are built and loaded.
+
+use super::boundary::call;
+use super::callback::{Callback, mezzo_release_callback_t};
+use super::error::mezzo_error_t;
+use super::handle::{free_owned, handle, owned};
+use super::keys::{self, Key};
+use super::strings::Text;
+use std::ffi::{c_char, c_void};
+use std::sync::Arc;
+
+/// Watches long work. Returns whether to go on; false stops the call with MEZZO_ERROR_CANCELLED.
+///
+/// phase: what is being done, a string valid during the call.
+/// fraction: how much of that phase is done, 0 to 1.
+///
+/// May be called from other threads than the one that made the call, but not from two at once.
+pub type mezzo_progress_callback_t =
+    Option<unsafe extern "C" fn(user: *mut c_void, phase: *const c_char, fraction: f32) -> bool>;
+
+/// How an engine is built or loaded. Exclusive: one thread at a time.
+pub struct mezzo_engine_options_t {
+    _opaque: [u8; 0],
+}
+
+type ProgressCallback = Callback<unsafe extern "C" fn(*mut c_void, *const c_char, f32) -> bool>;
+
+#[derive(Default)]
+pub(super) struct EngineOptionsBody {
+    pub(super) threads: usize,
+    progress: Option<Arc<ProgressCallback>>,
+}
+
+handle!(mezzo_engine_options_t, EngineOptionsBody, "an engine options", b"enop");
+
+impl EngineOptionsBody {
+    /// The progress callback as a function of Rust's.
+    pub(super) fn progress(&self) -> Option<impl Fn(&str, f32) -> bool + Sync + use<>> {
+        let callback = self.progress.clone()?;
+        let one_at_a_time = parking_lot::Mutex::new(());
+        Some(move |phase: &str, fraction: f32| {
+            let phase = Text::from(phase);
+            let _guard = one_at_a_time.lock();
+            // SAFETY: the caller's function with the caller's argument; the string lives during the call.
+            unsafe { (callback.function)(callback.user(), phase.as_ptr(), fraction) }
+        })
+    }
+}
+
+const KEYS: &[Key<EngineOptionsBody>] = &[Key {
+    name: "threads",
+    values: "a whole number, 0 for the environment's",
+    set: |o, v| {
+        o.threads = v.parse().ok()?;
+        Some(())
+    },
+}];
+
+/// New options with the defaults. Free them with mezzo_engine_options_free().
+#[unsafe(no_mangle)]
+pub extern "C" fn mezzo_engine_options_new() -> *mut mezzo_engine_options_t {
+    owned(EngineOptionsBody::default())
+}
+
+/// Frees options. NULL is allowed. Engines made with them are not affected.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_engine_options_free(options: *mut mezzo_engine_options_t) {
+    // SAFETY: the header's contract.
+    unsafe { free_owned(options) }
+}
+
+/// Sets the number of threads that an execution uses, the calling one included; 0, the default, leaves it to the
+/// environment.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_engine_options_set_threads(
+    options: *mut mezzo_engine_options_t,
+    threads: usize,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_engine_options_set_threads", |c| {
+            c.get_mut("options", options)?.threads = threads;
+            Ok(())
+        })
+    }
+}
+
+/// Sets a callback that watches a build and can stop it. `callback` NULL takes it away again.
+///
+/// `release(user)` is called once, when the options are freed or another callback is set (after a build that is still
+/// using it), and not if this call fails. The callback must not use the options, nor throw.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_engine_options_set_progress(
+    options: *mut mezzo_engine_options_t,
+    callback: mezzo_progress_callback_t,
+    user: *mut c_void,
+    release: mezzo_release_callback_t,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_engine_options_set_progress", |c| {
+            let options = c.get_mut("options", options)?;
+            options.progress = callback.map(|f| Arc::new(Callback::new(f, user, release)));
+            Ok(())
+        })
+    }
+}
+
+/// Sets an option by name: threads.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
+/// does not take that value.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_engine_options_set(
+    options: *mut mezzo_engine_options_t,
+    key: *const c_char,
+    value: *const c_char,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_engine_options_set", |c| {
+            keys::set(KEYS, c.get_mut("options", options)?, c.text("key", key)?, c.text("value", value)?)
+        })
+    }
+}
