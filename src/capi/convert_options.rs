@@ -9,7 +9,7 @@ use crate::model::DataType;
 use crate::precision::{ConstantPolicy, ConvertOptions, Policy};
 use std::ffi::c_char;
 
-/// How far a conversion goes, one of `enum mezzo_policy_e`.
+/// How far a conversion goes, one of mezzo_policy_e.
 pub type mezzo_policy_t = i32;
 
 /// Values of mezzo_policy_t.
@@ -21,7 +21,7 @@ pub enum mezzo_policy_e {
     MEZZO_POLICY_PURE = 1,
 }
 
-/// What is done with constants that the target type cannot hold, one of `enum mezzo_constants_e`.
+/// What is done with constants that the target type cannot hold, one of mezzo_constants_e.
 pub type mezzo_constants_t = i32;
 
 /// Values of mezzo_constants_t.

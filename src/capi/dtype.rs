@@ -8,7 +8,7 @@ use crate::{Result, err};
 use std::ffi::{CStr, CString, c_char};
 use std::sync::OnceLock;
 
-/// Element type of a tensor, one of `enum mezzo_dtype_e`. The numbers are ONNX's (TensorProto.DataType).
+/// Element type of a tensor, one of mezzo_dtype_e. The numbers are ONNX's (TensorProto.DataType).
 pub type mezzo_dtype_t = i32;
 
 /// Values of mezzo_dtype_t. New ones may be added.

@@ -13,7 +13,7 @@ use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How important a log line is, one of `enum mezzo_log_level_e`.
+/// How important a log line is, one of mezzo_log_level_e.
 pub type mezzo_log_level_t = i32;
 
 /// Values of mezzo_log_level_t.

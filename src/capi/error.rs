@@ -6,7 +6,7 @@ use super::strings::{EMPTY, Text};
 use crate::Error;
 use std::ffi::c_char;
 
-/// Kind of an error, one of `enum mezzo_error_code_e`.
+/// Kind of an error, one of mezzo_error_code_e.
 pub type mezzo_error_code_t = i32;
 
 /// Values of mezzo_error_code_t. New ones may be added: treat an unknown one like MEZZO_ERROR_INTERNAL.
@@ -50,7 +50,7 @@ pub enum mezzo_error_code_e {
     MEZZO_ERROR_INTERNAL = 99,
 }
 
-/// Layer that reported an error, one of `enum mezzo_error_domain_e`.
+/// Layer that reported an error, one of mezzo_error_domain_e.
 pub type mezzo_error_domain_t = i32;
 
 /// Values of mezzo_error_domain_t.

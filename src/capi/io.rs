@@ -7,7 +7,7 @@ use crate::backend::{IoDim, IoInfo, IoKind};
 use crate::{Result, err};
 use std::ffi::c_char;
 
-/// What a value is, one of `enum mezzo_kind_e`.
+/// What a value is, one of mezzo_kind_e.
 pub type mezzo_kind_t = i32;
 
 /// Values of mezzo_kind_t.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 
-/// When files are memory-mapped instead of read, one of `enum mezzo_map_e`.
+/// When files are memory-mapped instead of read, one of mezzo_map_e.
 ///
 /// A mapped file must not be changed in place while a model or anything made from it lives: if it shrinks, the
 /// operating system kills the process. To replace it by renaming another file over it is safe.
@@ -28,7 +28,7 @@ pub enum mezzo_map_e {
     MEZZO_MAP_NEVER = 2,
 }
 
-/// Where weights go when a model is saved, one of `enum mezzo_external_e`.
+/// Where weights go when a model is saved, one of mezzo_external_e.
 pub type mezzo_external_t = i32;
 
 /// Values of mezzo_external_t.
