@@ -13,6 +13,8 @@ mod read;
 mod read_tensor;
 mod save;
 mod sniff;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod write;
 

@@ -12,9 +12,13 @@ use crate::{Error, Result, err};
 /// How deep messages may nest: the limit of the decoder, and of protobuf's other implementations.
 pub const MAX_DEPTH: usize = 100;
 
-/// Bytes that the decoded structure (without tensor data) may take. Real models stay below a hundredth of it; a file of
-/// empty messages would pass it.
-const MAX_STRUCTURE: u64 = 4 << 30;
+/// Bytes that the decoded structure (without tensor data) may take, for a file of `len` bytes. Real models need a small
+/// part of it; a file of empty messages passes it.
+fn max_structure(len: usize) -> u64 {
+    const BASE: u64 = 1 << 30;
+    const MOST: u64 = 16 << 30;
+    (BASE + 32 * len as u64).min(MOST)
+}
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +94,9 @@ enum What {
     },
     /// They pass a limit.
     TooDeep,
-    TooLarge,
+    TooLarge {
+        limit: u64,
+    },
 }
 
 impl Fault {
@@ -123,11 +129,10 @@ impl Fault {
                 "{place} (byte {at}) nests messages more than {MAX_DEPTH} deep, which protobuf readers refuse: a model can \
                  nest about 30 subgraphs; move inner ones to local functions"
             ),
-            What::TooLarge => err!(
+            What::TooLarge { limit } => err!(
                 OutOfMemory,
-                "the model's structure (without weights) would take more than {} GiB, at {place} (byte {at}): the file \
-                 is damaged or made to exhaust memory",
-                MAX_STRUCTURE >> 30
+                "the model's structure (without weights) would take more than {limit} bytes, at {place} (byte {at}): the \
+                 file is damaged or made to exhaust memory"
             ),
         }
     }
@@ -283,6 +288,7 @@ impl Scan<'_> {
 
     fn grow(&mut self, by: usize, at: usize) -> Step<()> {
         self.structure += by as u64;
-        if self.structure > MAX_STRUCTURE { fault(at, What::TooLarge) } else { Ok(()) }
+        let limit = max_structure(self.bytes.len());
+        if self.structure > limit { fault(at, What::TooLarge { limit }) } else { Ok(()) }
     }
 }
