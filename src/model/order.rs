@@ -35,29 +35,30 @@ fn sort_nodes(nodes: &mut Vec<Node>, depth: usize) -> Result<()> {
 
 /// The nodes' places in a valid order, or `None` if they are in order.
 fn new_order(nodes: &[Node], depth: usize) -> Result<Option<Vec<usize>>> {
-    let mut maker: HashMap<&str, usize> = HashMap::new();
+    let mut maker: HashMap<&str, usize> = HashMap::with_capacity(nodes.len());
     for (i, n) in nodes.iter().enumerate() {
         for output in n.outputs.iter().filter(|o| !o.is_empty()) {
             // If two nodes make one name, the validation will say so.
             maker.entry(output).or_insert(i);
         }
     }
-    let mut in_order = true;
+    let in_order = nodes.iter().enumerate().all(|(i, n)| {
+        let mut good = true;
+        names_read(n, depth, &mut |name| good &= maker.get(name).is_none_or(|&m| m < i));
+        good
+    });
+    if in_order {
+        return Ok(None);
+    }
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     let mut waits = vec![0usize; nodes.len()];
     for (i, n) in nodes.iter().enumerate() {
-        let mut names = HashSet::new();
-        names_read(n, depth, &mut names);
-        for name in names {
+        names_read(n, depth, &mut |name| {
             if let Some(&m) = maker.get(name) {
-                in_order &= m < i;
                 users[m].push(i);
                 waits[i] += 1;
             }
-        }
-    }
-    if in_order {
-        return Ok(None);
+        });
     }
     // The ready node that stood first goes first.
     let mut ready: BinaryHeap<Reverse<usize>> = (0..nodes.len()).filter(|&i| waits[i] == 0).map(Reverse).collect();
@@ -93,18 +94,22 @@ fn on_cycle(users: &[Vec<usize>], waits: &[usize]) -> usize {
     (0..users.len()).fold(start, |at, _| waits_for[at])
 }
 
-/// The names from around it that a node needs: its inputs, and what its subgraphs read and do not make themselves.
-fn names_read<'n>(n: &'n Node, depth: usize, out: &mut HashSet<&'n str>) {
-    out.extend(n.inputs.iter().filter(|i| !i.is_empty()).map(|i| &**i));
+/// Calls `f` with the names from around it that a node needs, some of them several times: its inputs, and what its
+/// subgraphs read and do not make themselves.
+fn names_read<'n>(n: &'n Node, depth: usize, f: &mut dyn FnMut(&'n str)) {
+    n.inputs.iter().filter(|i| !i.is_empty()).for_each(|i| f(i));
     if depth > super::validate::MAX_DEPTH {
         return;
     }
     for (_, g) in n.subgraphs() {
-        let mut inner = HashSet::new();
-        g.nodes.iter().for_each(|n| names_read(n, depth + 1, &mut inner));
-        inner.extend(g.outputs.iter().map(|o| &*o.name));
         let own = names_made(g);
-        out.extend(inner.into_iter().filter(|name| !own.contains(name)));
+        let mut outer = |name: &'n str| {
+            if !own.contains(name) {
+                f(name);
+            }
+        };
+        g.nodes.iter().for_each(|n| names_read(n, depth + 1, &mut outer));
+        g.outputs.iter().for_each(|o| outer(&o.name));
     }
 }
 

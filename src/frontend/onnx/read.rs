@@ -294,14 +294,12 @@ impl Reader<'_> {
     fn value_type(&mut self, p: TypeProto) -> Result<Option<ValueType>> {
         let kind = match p.value {
             None => None,
-            Some(TypeProtoValue::TensorType(t)) => match dtype(t.elem_type)? {
-                Some(dtype) => Some(TypeKind::Tensor { dtype, shape: self.shape(t.shape) }),
-                None => None,
-            },
-            Some(TypeProtoValue::SparseTensorType(t)) => match dtype(t.elem_type)? {
-                Some(dtype) => Some(TypeKind::SparseTensor { dtype, shape: self.shape(t.shape) }),
-                None => None,
-            },
+            Some(TypeProtoValue::TensorType(t)) => {
+                dtype(t.elem_type)?.map(|dtype| TypeKind::Tensor { dtype, shape: self.shape(t.shape) })
+            }
+            Some(TypeProtoValue::SparseTensorType(t)) => {
+                dtype(t.elem_type)?.map(|dtype| TypeKind::SparseTensor { dtype, shape: self.shape(t.shape) })
+            }
             Some(TypeProtoValue::SequenceType(s)) => self.inner_type(s.elem_type)?.map(TypeKind::Sequence),
             Some(TypeProtoValue::OptionalType(o)) => self.inner_type(o.elem_type)?.map(TypeKind::Optional),
             Some(TypeProtoValue::MapType(m)) => match (dtype(m.key_type)?, self.inner_type(m.value_type)?) {
