@@ -813,16 +813,17 @@ mezzo_error_t *mezzo_value_from_buffer(const mezzo_buffer_t *buffer,
 
 /// Makes a string tensor with copies of the caller's strings.
 ///
-/// strings: as many as the shape has elements, row-major.
+/// strings, count: as many as the shape has elements, row-major.
 /// lengths: their lengths in bytes; NULL if each string ends with a zero.
 ///
-/// Errors: MEZZO_ERROR_INVALID_ARGUMENT.
+/// Errors: MEZZO_ERROR_SIZE_MISMATCH if `count` is not what the shape needs, MEZZO_ERROR_INVALID_ARGUMENT.
 MEZZO_API
 MEZZO_NODISCARD
 mezzo_error_t *mezzo_value_new_strings(const int64_t *dims,
                                        size_t rank,
                                        const char *const *strings,
                                        const size_t *lengths,
+                                       size_t count,
                                        mezzo_value_t **value);
 
 /// Makes a sequence. The members share their elements with the values given, which stay the caller's.

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 impl Call {
     /// Source and destination of an array conversion: both given, aligned, and apart.
     #[allow(clippy::mut_from_ref)] // the references come from the caller's pointers, not from `self`
-    fn arrays<'a, S, D>(&'a self, source: *const S, count: usize, out: *mut D) -> Result<(&'a [S], &'a mut [D])> {
+    fn arrays<S, D>(&self, source: *const S, count: usize, out: *mut D) -> Result<(&[S], &mut [D])> {
         let from = self.slice("source", source, count)?.as_ptr_range();
         // The destination is checked as an array to be read first: no two references may exist before they are known to
         // be apart.

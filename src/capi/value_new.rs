@@ -140,10 +140,10 @@ pub unsafe extern "C" fn mezzo_value_from_buffer(
 
 /// Makes a string tensor with copies of the caller's strings.
 ///
-/// strings: as many as the shape has elements, row-major.
+/// strings, count: as many as the shape has elements, row-major.
 /// lengths: their lengths in bytes; NULL if each string ends with a zero.
 ///
-/// Errors: MEZZO_ERROR_INVALID_ARGUMENT.
+/// Errors: MEZZO_ERROR_SIZE_MISMATCH if `count` is not what the shape needs, MEZZO_ERROR_INVALID_ARGUMENT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mezzo_value_new_strings(
@@ -151,13 +151,21 @@ pub unsafe extern "C" fn mezzo_value_new_strings(
     rank: usize,
     strings: *const *const c_char,
     lengths: *const usize,
+    count: usize,
     value: *mut *mut mezzo_value_t,
 ) -> *mut mezzo_error_t {
     // SAFETY: the header's contract.
     unsafe {
         call("mezzo_value_new_strings", |c| {
             let dims = c.dims("dims", dims, rank)?;
-            let count = byte_size(DataType::Uint8, &dims)?;
+            let need = byte_size(DataType::Uint8, &dims)?;
+            if count != need {
+                bail!(
+                    SizeMismatch,
+                    "a string tensor {dims:?} needs {need} strings, but argument 'count' of mezzo_value_new_strings is \
+                     {count}"
+                );
+            }
             let strings = c.slice("strings", strings, count)?;
             let lengths = if lengths.is_null() { None } else { Some(c.slice("lengths", lengths, count)?) };
             let out = c.out("value", value)?;
