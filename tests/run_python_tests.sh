@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 mkdir -p build
 
+"$python" tools/onnx_proto/generate.py --check
 "$python" tests/python/make_models.py build/fixtures
 "$python" tests/python/judge.py --mezzo "$mezzo" --fixtures build/fixtures --digits tests/data/digits
 "$python" tests/python/published.py --mezzo "$mezzo" --cache build/published

@@ -3,11 +3,12 @@
     python tools/onnx_proto/generate.py           writes src/frontend/onnx/proto.rs and fields.rs
     python tools/onnx_proto/generate.py --check   fails if the committed files differ from what would be written
 
-It needs the pinned `onnx` package (ONNX_VERSION below) and rustfmt.
+It needs the pinned `onnx` package (ONNX_VERSION below); writing needs rustfmt too.
 """
 
 import argparse
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -178,6 +179,11 @@ def formatted(text):
     return run.stdout
 
 
+def bare(text):
+    """The text without what rustfmt decides: white space and trailing commas."""
+    return re.sub(r",([)\]}])", r"\1", re.sub(r"\s+", "", text))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
@@ -191,14 +197,15 @@ def main():
         sys.exit(f"onnx {ONNX_VERSION} is needed, {onnx.__version__} is installed")
     messages = all_messages(onnx_ml_pb2.DESCRIPTOR)
     files = {
-        FOLDER / "proto.rs": formatted(messages_file(messages)),
-        FOLDER / "fields.rs": formatted(table_file(messages, onnx)),
+        FOLDER / "proto.rs": messages_file(messages),
+        FOLDER / "fields.rs": table_file(messages, onnx),
     }
     for path, text in files.items():
         if not arguments.check:
-            path.write_text(text)
-        elif not path.exists() or path.read_text() != text:
-            sys.exit(f"{path.relative_to(ROOT)} is not what the descriptors of onnx {ONNX_VERSION} say: run {__file__}")
+            path.write_text(formatted(text))
+        elif not path.exists() or bare(path.read_text()) != bare(text):
+            name = path.relative_to(ROOT)
+            sys.exit(f"{name} is not what the descriptors of onnx {ONNX_VERSION} say: run tools/onnx_proto/generate.py")
     print("in step" if arguments.check else "written", "with onnx", ONNX_VERSION)
 
 

@@ -139,6 +139,41 @@ fn nesting_without_end() {
     raw_refused(&nested(49), Unsupported, &["deep"]);
 }
 
+/// Subgraphs in subgraphs: the inmost reads the graph's input.
+fn subgraphs(levels: usize) -> ModelProto {
+    let mut graph = GraphProto {
+        name: text("inmost"),
+        node: vec![node("Neg", &["x"], &["v0"])],
+        output: vec![value("v0")],
+        ..GraphProto::default()
+    };
+    for level in 1..=levels {
+        let out = format!("v{level}");
+        let mut outer = node("If", &["x"], &[&out]);
+        let g = Some(Box::new(graph));
+        outer.attribute =
+            vec![AttributeProto { name: text("then_branch"), r#type: Some(5), g, ..AttributeProto::default() }];
+        let (name, output) = (text("outer"), vec![value(&out)]);
+        graph = GraphProto { name, node: vec![outer], output, ..GraphProto::default() };
+    }
+    graph.input = vec![value("x")];
+    ModelProto { graph: Some(Box::new(graph)), ..small() }
+}
+
+#[test]
+fn the_deepest_subgraphs_need_little_stack() {
+    // Each level takes three messages; the types in the inmost graph take the rest.
+    let p = subgraphs(31);
+    refused(&subgraphs(33), Unsupported, &["deep", "'graph.node[0].attribute[0].g.node[0]"]);
+    let work = move || {
+        let model = load(&p).unwrap();
+        let written = to_bytes(&model).unwrap();
+        assert_eq!(to_bytes(&load_raw(&written).unwrap().clone()).unwrap(), written);
+    };
+    // Even without optimisation, half of the smallest stack that threads commonly get.
+    std::thread::Builder::new().stack_size(256 << 10).spawn(work).unwrap().join().unwrap();
+}
+
 #[test]
 fn what_the_decoder_would_drop() {
     let base = small().encode_to_vec();
