@@ -5,7 +5,9 @@
 
 pub mod dtype;
 pub mod graph;
+pub mod infer;
 pub mod order;
+pub mod schema;
 pub mod storage;
 pub mod tensor;
 pub mod types;

@@ -1,10 +1,29 @@
 //! FP16 and BF16 conversion, its rules and its report; comparison of engines.
 
-pub mod compare;
-pub mod report;
+//!
+//! A conversion is: inference form, type inference, a flat view of the model (`facts`), a choice for every node (`decide` and
+//! its rules: `wide`, `norms`, `meaning`, `passthrough`), a type for every value (`types`), the new model (`rewrite`), and
+//! the type checker over the result. Each step is linear in the size of the model.
 
-use crate::Result;
-use crate::model::{DataType, Model};
+pub mod compare;
+mod constants;
+mod decide;
+mod facts;
+mod inference_form;
+mod io;
+mod meaning;
+mod names;
+mod norms;
+mod passthrough;
+pub mod report;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+mod types;
+mod wide;
+
+use crate::model::{DataType, Model, infer};
+use crate::{Result, bail, err};
 pub use compare::{Comparison, OutputComparison, compare};
 pub use report::Report;
 
@@ -79,6 +98,31 @@ pub struct Converted {
 }
 
 /// Converts a model. The result has passed the type checker.
-pub fn convert(_model: &Model, _options: &ConvertOptions) -> Result<Converted> {
-    todo!()
+pub fn convert(model: &Model, options: &ConvertOptions) -> Result<Converted> {
+    if !options.precision.is_half() {
+        bail!(InvalidArgument, "a conversion to {} does not exist: the precision is fp16 or bf16", options.precision);
+    }
+    if !(0.0..=1.0).contains(&options.min_half_share) {
+        bail!(InvalidArgument, "the minimum share of half nodes is {}: give 0 to 1", options.min_half_share);
+    }
+    let mut source = model.clone();
+    let notes = inference_form::apply(&mut source)?;
+    let typing = infer::infer(&source, &infer::Declarations::default())?;
+    let facts = facts::Facts::new(&source, &typing)?;
+    io::check_names(&facts, options)?;
+    let decisions = decide::decide(&facts, options)?;
+    let owners = types::owners(&facts);
+    let mut taken = names::Taken::of(&source);
+    let mut types = types::Types::assign(&facts, &decisions, options, &owners, &mut taken);
+    let mut report = report::account(&facts, &decisions, &types, options, notes);
+    let (converted, casts) = rewrite::rewrite(&facts, &decisions, options, &mut types, &owners, &mut taken)?;
+    report.casts_added = casts.added;
+    report.casts_removed = casts.removed;
+    report.bytes_before = model.weight_bytes();
+    report.bytes_after = converted.weight_bytes();
+    report.check_share(options.min_half_share)?;
+    infer::check_types(&converted).map_err(|e| {
+        err!(Internal, "the converted model does not pass the type checker, and is not returned: {e}. Please report it")
+    })?;
+    Ok(Converted { model: converted, report })
 }

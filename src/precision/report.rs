@@ -1,6 +1,12 @@
 //! The account of a conversion: machine-readable, complete, and short for people.
 
+use super::decide::{Choice, Decisions};
+use super::facts::Facts;
+use super::types::{Types, Wide};
+use super::{ConvertOptions, Policy};
+use crate::{Result, bail};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a conversion did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +35,8 @@ pub struct Report {
     pub bytes_before: u64,
     /// Bytes of all tensors after.
     pub bytes_after: u64,
+    /// Nodes that stayed FP32 though their operator could compute in half.
+    pub kept_nodes: u64,
     /// Anything else a person should know (Dropout removed, ...).
     pub notes: Vec<String>,
 }
@@ -179,5 +187,113 @@ mod tests {
         assert!(text.ends_with("note: Dropout removed"), "{text}");
         let back: Report = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(back, report);
+    }
+}
+
+/// Writes the account of all choices. Casts and bytes are added by the caller, who knows them later.
+pub(super) fn account(
+    facts: &Facts,
+    d: &Decisions,
+    types: &Types,
+    options: &ConvertOptions,
+    notes: Vec<String>,
+) -> Report {
+    let mut report = Report {
+        precision: options.precision.name().into(),
+        policy: if options.policy == Policy::Safe { "safe" } else { "pure" }.into(),
+        notes,
+        ..Report::default()
+    };
+    for node in 0..facts.nodes.len() {
+        let half = match &d.choices[node] {
+            Choice::Half => true,
+            Choice::Float(_) => false,
+            Choice::Free | Choice::Untouched => continue,
+        };
+        report.half_nodes += u64::from(half);
+        report.float_nodes += u64::from(!half);
+        report.kept_nodes += u64::from(!half && d.legal[node]);
+        report.nodes.push(node_report(facts, d, node, &report.precision));
+    }
+    for (v, assigned) in types.values.iter().enumerate() {
+        if assigned.is_none() {
+            continue;
+        }
+        report.float_tensors += u64::from(types.name_of(v, Wide::Float).is_some());
+        if types.name_of(v, Wide::Half).is_some() {
+            report.half_tensors += 1;
+            report.constants.extend(constant_report(facts, d, v));
+        }
+    }
+    report
+}
+
+fn node_report(facts: &Facts, d: &Decisions, node: usize, half: &str) -> NodeReport {
+    let n = facts.nodes[node].node;
+    let domain = n.domain();
+    let mut row = NodeReport {
+        name: n.name.to_string(),
+        output: n.outputs.iter().find(|o| !o.is_empty()).map(ToString::to_string).unwrap_or_default(),
+        op_type: if domain.is_empty() { n.op_type.to_string() } else { format!("{domain}::{}", n.op_type) },
+        scope: facts.graphs[facts.nodes[node].graph].scope.clone(),
+        precision: half.into(),
+        rule: String::new(),
+        tensor: String::new(),
+        value: None,
+        reason: String::new(),
+    };
+    if let Choice::Float(why) = &d.choices[node] {
+        row.precision = "fp32".into();
+        row.rule = why.rule.into();
+        row.tensor = why.tensor.clone();
+        row.value = why.value;
+        row.reason = why.text.clone();
+    }
+    row
+}
+
+fn constant_report(facts: &Facts, d: &Decisions, v: usize) -> Option<ConstantReport> {
+    let s = d.known_stats(v)?;
+    (s.overflows + s.flushed + s.subnormal > 0).then(|| ConstantReport {
+        name: facts.values[v].name.to_string(),
+        elements: s.elements,
+        clamped: s.overflows,
+        flushed: s.flushed,
+        subnormal: s.subnormal,
+        max_abs: s.max_abs,
+    })
+}
+
+impl Report {
+    /// An error if fewer than `minimum` (0 to 1) of the nodes that can compute in half do so.
+    pub(super) fn check_share(&self, minimum: f64) -> Result<()> {
+        let share = self.half_share();
+        if share < minimum {
+            bail!(
+                Precision,
+                "only {:.1} % of the nodes that can compute in {} do so, and at least {:.1} % were asked for. Kept in \
+                 FP32: {}",
+                share * 100.0,
+                self.precision,
+                minimum * 100.0,
+                self.reasons().into_iter().map(|(r, n)| format!("{n} by rule {r}")).collect::<Vec<_>>().join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// The share of the nodes that can compute in half which do so; 1 where there are none.
+    pub fn half_share(&self) -> f64 {
+        let capable = self.half_nodes + self.kept_nodes;
+        if capable == 0 { 1.0 } else { self.half_nodes as f64 / capable as f64 }
+    }
+
+    /// The rules that kept nodes in FP32, with how many each.
+    fn reasons(&self) -> BTreeMap<&str, usize> {
+        let mut count = BTreeMap::new();
+        for n in self.nodes.iter().filter(|n| !n.rule.is_empty()) {
+            *count.entry(n.rule.as_str()).or_default() += 1;
+        }
+        count
     }
 }

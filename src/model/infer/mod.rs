@@ -1,0 +1,73 @@
+//! Type inference and the type checker: the element type of every value, from operator schemas.
+//!
+//! Both are one walk over the graph, its subgraphs (with captures) and the local functions it calls (once per combination
+//! of argument types). The checker also holds every input against its schema. Shapes are only carried along where the
+//! model states them.
+
+mod control;
+mod outputs;
+mod walk;
+
+use crate::model::{Model, Name, ValueType};
+use crate::{Result, bail};
+use std::collections::HashMap;
+
+/// The types of one graph's values.
+#[derive(Debug, Clone, Default)]
+pub struct Typing {
+    /// What the graph itself defines: inputs, initializers, node outputs. Captured values are found in outer graphs.
+    pub values: HashMap<Name, ValueType>,
+    /// Its subgraphs, by node index, attribute name and place among the attribute's graphs.
+    pub subgraphs: HashMap<(usize, Name, usize), Typing>,
+}
+
+/// Types that the caller declares for outputs of operators that no schema describes.
+#[derive(Debug, Clone, Default)]
+pub struct Declarations(pub HashMap<String, ValueType>);
+
+/// Infers the type of every value. All nodes of unknown operators whose outputs have no declared type are reported at
+/// once.
+pub fn infer(model: &Model, declarations: &Declarations) -> Result<Typing> {
+    let mut walk = walk::Walk::new(model, declarations, false);
+    let typing = walk.main_graph()?;
+    refuse_unknown(&walk.unknown)?;
+    Ok(typing)
+}
+
+/// Walks every edge of every graph, subgraph and function call, and holds it against the operators' schemas and the
+/// model's own declarations.
+pub fn check_types(model: &Model) -> Result<()> {
+    let declarations = Declarations::default();
+    let mut walk = walk::Walk::new(model, &declarations, true);
+    walk.main_graph()?;
+    refuse_unknown(&walk.unknown)
+}
+
+fn refuse_unknown(unknown: &[String]) -> Result<()> {
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let count = unknown.len();
+    let mut shown: Vec<&str> = unknown.iter().take(8).map(String::as_str).collect();
+    if count > shown.len() {
+        shown.push("...");
+    }
+    bail!(
+        Unsupported,
+        "{count} nodes are of operators that no schema describes, and the model gives no type (value_info) for their \
+         outputs: {}. Add value_info for these outputs, or replace the operators",
+        shown.join("; ")
+    )
+}
+
+/// True if both are the same type, shapes left aside.
+pub fn same_type(a: &ValueType, b: &ValueType) -> bool {
+    use crate::model::TypeKind as K;
+    match (&a.kind, &b.kind) {
+        (K::Tensor { dtype: x, .. }, K::Tensor { dtype: y, .. })
+        | (K::SparseTensor { dtype: x, .. }, K::SparseTensor { dtype: y, .. }) => x == y,
+        (K::Sequence(x), K::Sequence(y)) | (K::Optional(x), K::Optional(y)) => same_type(x, y),
+        (K::Map(k, x), K::Map(l, y)) => k == l && same_type(x, y),
+        _ => false,
+    }
+}

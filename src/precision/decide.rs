@@ -1,0 +1,314 @@
+//! Which nodes compute in half, and why the others do not.
+//!
+//! The order matters for the reasons in the report only: a node that is kept keeps its first reason.
+
+use super::constants::{self, Stats};
+use super::facts::{Facts, NodeId, ValueId};
+use super::names::Globs;
+use super::{ConstantPolicy, ConvertOptions, Policy};
+use super::{meaning, norms, passthrough, wide};
+use crate::model::schema::ParamType;
+use crate::model::{AttributeValue, DataType, Tensor, TypeKind, ValueType};
+use crate::{Result, bail};
+use std::collections::HashMap;
+
+/// What becomes of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Choice {
+    /// It touches no FP32 tensor.
+    Untouched,
+    /// It has no precision of its own: a Constant or a Cast takes the types that its neighbours want.
+    Free,
+    /// It computes in half.
+    Half,
+    /// It stays FP32.
+    Float(Reason),
+}
+
+/// Why a node stays FP32.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Reason {
+    /// Short stable name.
+    pub rule: &'static str,
+    /// The tensor it is about.
+    pub tensor: String,
+    /// The value it is about.
+    pub value: Option<f64>,
+    /// A sentence.
+    pub text: String,
+}
+
+/// The choices of all nodes.
+pub(super) struct Decisions {
+    pub choices: Vec<Choice>,
+    /// Nodes whose schema lets them compute in half.
+    pub legal: Vec<bool>,
+    stats: HashMap<ValueId, Stats>,
+    target: DataType,
+}
+
+/// Elements up to which a constant counts as a parameter of its operator (an epsilon, a scale), whose every value
+/// matters, rather than as weights, where one that rounds to zero is only reported.
+const FEW: u64 = 64;
+
+impl Decisions {
+    pub fn is_half(&self, node: NodeId) -> bool {
+        self.choices[node] == Choice::Half
+    }
+
+    /// Keeps a half node in FP32; others keep what they have.
+    pub fn keep(&mut self, node: NodeId, rule: &'static str, tensor: &str, value: Option<f64>, text: String) -> bool {
+        let half = self.is_half(node);
+        if half {
+            self.choices[node] = Choice::Float(Reason { rule, tensor: tensor.to_string(), value, text });
+        }
+        half
+    }
+
+    /// What half does to a constant value, where somebody asked.
+    pub fn known_stats(&self, value: ValueId) -> Option<Stats> {
+        self.stats.get(&value).copied()
+    }
+
+    /// What half would do to a constant value; computed once.
+    pub fn stats(&mut self, facts: &Facts, value: ValueId) -> Result<Stats> {
+        if let Some(s) = self.stats.get(&value) {
+            return Ok(*s);
+        }
+        let s = match &facts.values[value].constant {
+            Some(t) => constants::stats(t, self.target)?,
+            None => Stats::default(),
+        };
+        self.stats.insert(value, s);
+        Ok(s)
+    }
+}
+
+/// Decides for every node.
+pub(super) fn decide(facts: &Facts, options: &ConvertOptions) -> Result<Decisions> {
+    let count = facts.nodes.len();
+    let mut d = Decisions {
+        choices: vec![Choice::Untouched; count],
+        legal: vec![false; count],
+        stats: HashMap::new(),
+        target: options.precision,
+    };
+    for node in 0..count {
+        d.choices[node] = by_schema(facts, node, options.precision);
+        d.legal[node] = d.choices[node] == Choice::Half;
+    }
+    by_user(facts, options, &mut d)?;
+    by_constants(facts, options, &mut d)?;
+    if options.policy == Policy::Safe {
+        if options.precision == DataType::Float16 {
+            wide::keep(facts, options, &mut d)?;
+        }
+        norms::keep(facts, &mut d);
+        meaning::keep(facts, &mut d);
+    }
+    passthrough::keep(facts, options, &mut d);
+    Ok(d)
+}
+
+/// Where a node may be half by the rules of its operator alone.
+fn by_schema(facts: &Facts, node: NodeId, target: DataType) -> Choice {
+    if !facts.touches_f32(node) {
+        return Choice::Untouched;
+    }
+    let n = &facts.nodes[node];
+    let reason = |rule, tensor: &str, text: String| {
+        Choice::Float(Reason { rule, tensor: tensor.to_string(), value: None, text })
+    };
+    let values = || n.inputs.iter().chain(&n.outputs).flatten().map(|v| &facts.values[*v]);
+    match facts.op(node) {
+        "Constant" | "Cast" => return Choice::Free,
+        "BitCast" => {
+            return reason("bits", "", "BitCast looks at the bits of its input, which are others in half".into());
+        }
+        _ => {}
+    }
+    let Some(schema) = n.schema else {
+        let name = &n.node.op_type;
+        return if facts.model.function_of(n.node).is_some() {
+            reason("local_function", "", format!("'{name}' is a local function of the model, which stays FP32 inside"))
+        } else {
+            reason("unknown_operator", "", format!("'{}::{name}' is not in the operator table", n.node.domain))
+        };
+    };
+    if let Some(v) = values().find(|v| v.holds_f32()) {
+        return reason("container", &v.name, format!("'{}' is a sequence, optional or map of FP32 tensors", v.name));
+    }
+    // The types of control flow's inputs and outputs are those of its subgraphs.
+    if matches!(facts.op(node), "If" | "Loop" | "Scan") {
+        return Choice::Half;
+    }
+    let capable = (0..n.inputs.len()).any(|i| slot_takes(facts, node, i, target))
+        || (0..n.outputs.len()).any(|i| slot_gives(facts, node, i, target));
+    if capable {
+        return Choice::Half;
+    }
+    let opset = facts.model.opset(n.node.domain()).unwrap_or_default();
+    reason(
+        "schema",
+        "",
+        format!("{} of opset {opset} (since {}) has no {target}", n.node.op_type, schema.since_version),
+    )
+}
+
+/// True if input `i` of the node is an FP32 tensor that the operator would also take in half.
+pub(super) fn slot_takes(facts: &Facts, node: NodeId, i: usize, target: DataType) -> bool {
+    let n = &facts.nodes[node];
+    let is_f32 = n.inputs.get(i).copied().flatten().is_some_and(|v| facts.values[v].is_f32());
+    if !is_f32 {
+        return false;
+    }
+    if matches!(facts.op(node), "If" | "Loop" | "Scan") {
+        return true;
+    }
+    n.schema.and_then(|s| Some((s, s.input(i)?))).is_some_and(|(s, p)| s.allowed(p).has_tensor(target))
+}
+
+/// True if output `i` of the node is an FP32 tensor that the operator would also give in half.
+pub(super) fn slot_gives(facts: &Facts, node: NodeId, i: usize, target: DataType) -> bool {
+    let n = &facts.nodes[node];
+    let is_f32 = n.outputs.get(i).copied().flatten().is_some_and(|v| facts.values[v].is_f32());
+    if !is_f32 {
+        return false;
+    }
+    if matches!(facts.op(node), "If" | "Loop" | "Scan") {
+        return true;
+    }
+    let Some((schema, param)) = n.schema.and_then(|s| Some((s, s.output(i)?))) else { return false };
+    if !schema.allowed(param).has_tensor(target) {
+        return false;
+    }
+    // An output whose type follows an input is half only if that input can be; all inputs of one variable are alike.
+    let ParamType::Var(var) = param.ty else { return true };
+    !(0..n.inputs.len()).any(|k| {
+        let same = schema.input(k).is_some_and(|p| matches!(p.ty, ParamType::Var(v) if v == var));
+        let kept = n.inputs[k].is_some_and(|v| {
+            matches!(
+                facts.values[v].ty.as_ref().map(|t: &ValueType| &t.kind),
+                Some(TypeKind::Tensor { dtype, .. }) if *dtype != DataType::Float32
+            )
+        });
+        same && kept
+    })
+}
+
+fn by_user(facts: &Facts, options: &ConvertOptions, d: &mut Decisions) -> Result<()> {
+    let globs = Globs::new(&options.keep_node_names);
+    let mut wanted: HashMap<&str, bool> = options.keep_outputs.iter().map(|o| (o.as_str(), false)).collect();
+    for node in 0..facts.nodes.len() {
+        let n = &facts.nodes[node];
+        let full = format!("{}::{}", n.node.domain, n.node.op_type);
+        if let Some(op) = options.keep_op_types.iter().find(|op| ***op == *n.node.op_type || ***op == full) {
+            d.keep(node, "kept_by_user", "", None, format!("operator type '{op}' is kept in FP32 on request"));
+        }
+        if let Some(glob) = globs.find(&n.node.name) {
+            d.keep(node, "kept_by_user", "", None, format!("node name pattern '{glob}' is kept in FP32 on request"));
+        }
+        for output in &n.node.outputs {
+            if let Some(seen) = wanted.get_mut(&**output) {
+                *seen = true;
+                d.keep(node, "kept_by_user", output, None, format!("output '{output}' is kept in FP32 on request"));
+            }
+        }
+    }
+    if let Some((missing, _)) = wanted.iter().find(|(_, seen)| !**seen) {
+        bail!(NotFound, "no node makes the output '{missing}' that was to stay FP32: give the name of a node's output");
+    }
+    Ok(())
+}
+
+/// True where a constant input only bounds values: there an infinity serves as well as any number beyond half's range.
+pub(super) fn is_bound(facts: &Facts, node: NodeId, input: usize) -> bool {
+    match facts.op(node) {
+        "Clip" => input > 0,
+        "Min" | "Max" => true,
+        _ => false,
+    }
+}
+
+/// Operators that add or blend constants into values: where half has to clamp such a constant, the sum of two of them and
+/// a score must stay finite.
+pub(super) fn is_mask_operator(op: &str) -> bool {
+    matches!(op, "Add" | "Sub" | "Mul" | "Where" | "Sum")
+}
+
+fn by_constants(facts: &Facts, options: &ConvertOptions, d: &mut Decisions) -> Result<()> {
+    let target = options.precision;
+    for node in 0..facts.nodes.len() {
+        if !d.is_half(node) {
+            continue;
+        }
+        for i in 0..facts.nodes[node].inputs.len() {
+            let Some(v) = facts.input(node, i) else { continue };
+            if facts.values[v].constant.is_none() || !slot_takes(facts, node, i, target) {
+                continue;
+            }
+            let s = d.stats(facts, v)?;
+            let name = facts.values[v].name.clone();
+            if s.overflows > 0 && !is_bound(facts, node, i) {
+                out_of_range(facts, options, d, node, &name, s.worst)?;
+            }
+            if s.flushed > 0 && s.elements <= FEW && options.constants == ConstantPolicy::KeepFp32 {
+                let text = format!("{target} would make {} of constant '{name}' zero", number(s.smallest));
+                d.keep(node, "constant_flushed", &name, Some(s.smallest), text);
+            }
+        }
+        if let Some(tensor) = attribute_constant(facts, node) {
+            let s = constants::stats(&tensor, target)?;
+            if s.overflows > 0 {
+                out_of_range(facts, options, d, node, "value", s.worst)?;
+            }
+            if s.flushed > 0 && options.constants == ConstantPolicy::KeepFp32 {
+                let text = format!("{target} would make its value {} zero", number(s.smallest));
+                d.keep(node, "constant_flushed", "value", Some(s.smallest), text);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn out_of_range(
+    facts: &Facts,
+    options: &ConvertOptions,
+    d: &mut Decisions,
+    node: NodeId,
+    name: &str,
+    worst: f64,
+) -> Result<()> {
+    let target = options.precision;
+    match options.constants {
+        ConstantPolicy::KeepFp32 => {
+            let text = format!("constant '{name}' holds {}, which {target} cannot", number(worst));
+            d.keep(node, "constant_out_of_range", name, Some(worst), text);
+        }
+        ConstantPolicy::Clamp => {}
+        ConstantPolicy::Error => bail!(
+            Precision,
+            "constant '{name}' of node {} holds {}, which {target} cannot: let it be clamped (constants = clamp), keep \
+             its operator in FP32 (constants = keep), or keep that node by name",
+            facts.nodes[node].node.label(),
+            number(worst)
+        ),
+    }
+    Ok(())
+}
+
+/// The FP32 tensor in the attribute of a ConstantOfShape.
+pub(super) fn attribute_constant(facts: &Facts, node: NodeId) -> Option<Tensor> {
+    if facts.op(node) != "ConstantOfShape" {
+        return None;
+    }
+    match facts.nodes[node].node.attribute("value") {
+        Some(AttributeValue::Tensor(t)) => Some(t.tensor.clone()),
+        _ => None,
+    }
+}
+
+/// A number for people: short, and exact enough to recognise.
+pub(super) fn number(v: f64) -> String {
+    if v != 0.0 && (v.abs() >= 1e6 || v.abs() < 1e-3) { format!("{v:e}") } else { format!("{v}") }
+}

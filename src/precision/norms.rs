@@ -1,0 +1,115 @@
+//! Decomposed normalisations: their inner sums stay FP32, because squares and exponentials overflow half at magnitudes
+//! (256, 11) that activations reach, and because an epsilon vanishes beside them.
+//!
+//! Recognised are variance and root mean square (a square that is averaged or summed), with what leads to it (x - mean)
+//! and what follows (add epsilon, root, reciprocal, division), and softmax (an exponential that is summed and divided by).
+
+use super::decide::Decisions;
+use super::facts::{Facts, NodeId};
+use std::collections::HashSet;
+
+/// Keeps the nodes of decomposed normalisations in FP32.
+pub(super) fn keep(facts: &Facts, d: &mut Decisions) {
+    for node in 0..facts.nodes.len() {
+        match facts.op(node) {
+            "ReduceMean" | "ReduceSum" => {
+                let Some(inner) = facts.input_node(node, 0) else { continue };
+                if is_square(facts, inner) {
+                    keep_all(facts, d, variance(facts, inner, node), "normalisation", "the mean of squares");
+                } else if facts.op(inner) == "Exp" && facts.op(node) == "ReduceSum" {
+                    keep_all(facts, d, softmax(facts, inner, node), "softmax", "the sum of exponentials");
+                }
+            }
+            "ReduceSumSquare" | "ReduceL2" | "ReduceLogSumExp" => {
+                let op = facts.op(node);
+                keep_all(facts, d, denominator(facts, node), "inner_sum", &format!("the inner sum of {op}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn keep_all(facts: &Facts, d: &mut Decisions, nodes: Vec<NodeId>, rule: &'static str, what: &str) {
+    for node in nodes {
+        let output = facts.nodes[node].node.outputs.first().map_or("", |o| o);
+        d.keep(node, rule, output, None, format!("it belongs to {what}, which overflows or loses its epsilon in half"));
+    }
+}
+
+/// x * x, or x to the power of two.
+fn is_square(facts: &Facts, node: NodeId) -> bool {
+    match facts.op(node) {
+        "Mul" => facts.input(node, 0).is_some() && facts.input(node, 0) == facts.input(node, 1),
+        "Pow" => facts.input(node, 1).and_then(|v| facts.scalar(v)) == Some(2.0),
+        _ => false,
+    }
+}
+
+fn variance(facts: &Facts, square: NodeId, reduce: NodeId) -> Vec<NodeId> {
+    let mut found = vec![square];
+    // The deviation from the mean, and the mean itself.
+    if let Some(sub) = facts.input_node(square, 0).filter(|n| facts.op(*n) == "Sub") {
+        found.push(sub);
+        found.extend(facts.input_node(sub, 1).filter(|n| matches!(facts.op(*n), "ReduceMean" | "GlobalAveragePool")));
+    }
+    found.extend(denominator(facts, reduce));
+    found
+}
+
+fn softmax(facts: &Facts, exp: NodeId, sum: NodeId) -> Vec<NodeId> {
+    let mut found = vec![exp];
+    if let Some(sub) = facts.input_node(exp, 0).filter(|n| facts.op(*n) == "Sub") {
+        found.push(sub);
+        found.extend(facts.input_node(sub, 1).filter(|n| facts.op(*n) == "ReduceMax"));
+    }
+    found.extend(denominator(facts, sum));
+    found
+}
+
+/// A sum, and what turns it into a divisor: epsilon, root, reciprocal, and the division or product that ends it.
+fn denominator(facts: &Facts, sum: NodeId) -> Vec<NodeId> {
+    let mut seen: HashSet<NodeId> = HashSet::from([sum]);
+    let mut found = vec![sum];
+    let mut follow = vec![sum];
+    while let Some(node) = follow.pop() {
+        for next in facts.successors(node) {
+            let Some(step) = step(facts, node, next) else { continue };
+            if seen.insert(next) {
+                found.push(next);
+                if step == Step::Through {
+                    follow.push(next);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[derive(PartialEq)]
+enum Step {
+    /// Still on the way to the divisor.
+    Through,
+    /// The quotient: an ordinary activation again.
+    End,
+}
+
+fn step(facts: &Facts, from: NodeId, to: NodeId) -> Option<Step> {
+    match facts.op(to) {
+        "Add" | "Max" | "Clip" | "Mul" | "Sub" | "Pow" if has_constant(facts, to) => Some(Step::Through),
+        "Sqrt" | "Reciprocal" | "Identity" | "Cast" | "Expand" | "Unsqueeze" | "Reshape" => Some(Step::Through),
+        "Div" if is_reciprocal_division(facts, to) => Some(Step::Through),
+        "Div" if facts.input_node(to, 1) == Some(from) => Some(Step::End),
+        // The product with a reciprocal; a sum that is no divisor yet does not end in a product.
+        "Mul" if matches!(facts.op(from), "Reciprocal" | "Pow" | "Div") => Some(Step::End),
+        _ => None,
+    }
+}
+
+/// 1 / x written as a division.
+fn is_reciprocal_division(facts: &Facts, node: NodeId) -> bool {
+    facts.op(node) == "Div" && facts.input(node, 0).and_then(|v| facts.scalar(v)).is_some()
+}
+
+fn has_constant(facts: &Facts, node: NodeId) -> bool {
+    facts.nodes[node].inputs.iter().flatten().any(|v| facts.values[*v].constant.as_ref().is_some_and(|t| t.len() == 1))
+}

@@ -1,0 +1,1 @@
+//! Rules of the conversion, each on a small model.
