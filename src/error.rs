@@ -89,7 +89,10 @@ impl Error {
             code,
             domain: ErrorDomain::Io,
             native: err.raw_os_error().unwrap_or(0).into(),
-            message: format!("{what}: {err}"),
+            message: match remedy(err.kind()) {
+                Some(remedy) => format!("{what}: {err}: {remedy}"),
+                None => format!("{what}: {err}"),
+            },
         }))
     }
 
@@ -118,6 +121,19 @@ impl Error {
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.0.message = format!("{context}: {}", self.0.message);
         self
+    }
+}
+
+/// What a person can do about a failure of the operating system.
+fn remedy(kind: std::io::ErrorKind) -> Option<&'static str> {
+    use std::io::ErrorKind::*;
+    match kind {
+        NotFound => Some("check the path, and that its folder exists"),
+        PermissionDenied => Some("change the permissions or choose another place"),
+        StorageFull | QuotaExceeded => Some("free some space or choose another place"),
+        ReadOnlyFilesystem => Some("choose another place"),
+        OutOfMemory => Some("free some memory"),
+        _ => None,
     }
 }
 

@@ -1,0 +1,160 @@
+/* Conversion, its options and its report. */
+#include "check.h"
+#include "onnx_writer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static mezzo_model_t *digits(void)
+{
+    mezzo_model_t *model = NULL;
+    OK(mezzo_model_load_file(NULL, fixture("digits/digits.onnx"), NULL, &model));
+    return model;
+}
+
+static void converted(void)
+{
+    mezzo_model_t *model = digits(), *half = UNTOUCHED, *again = NULL;
+    mezzo_report_t *report = NULL;
+    OK(mezzo_model_convert(model, NULL, &half, &report));
+    CHECK(mezzo_io_dtype(mezzo_model_input(half, 0)) == MEZZO_DTYPE_FP16);
+    CHECK(mezzo_io_dtype(mezzo_model_output(half, 0)) == MEZZO_DTYPE_FP16);
+    CHECK(mezzo_io_dtype(mezzo_model_input(model, 0)) == MEZZO_DTYPE_FP32); /* the given model stays */
+    CHECK(mezzo_model_weight_bytes(half) < mezzo_model_weight_bytes(model));
+
+    CHECK(strcmp(mezzo_report_precision(report), "fp16") == 0 && strcmp(mezzo_report_policy(report), "safe") == 0);
+    CHECK(mezzo_report_half_nodes(report) > 0 && mezzo_report_half_tensors(report) > 0);
+    CHECK(mezzo_report_bytes_before(report) > mezzo_report_bytes_after(report));
+    size_t half_nodes = 0, float_nodes = 0;
+    for (size_t i = 0; i < mezzo_report_node_count(report); i++) {
+        CHECK(*mezzo_report_node_op_type(report, i) && *mezzo_report_node_output(report, i));
+        if (strcmp(mezzo_report_node_precision(report, i), "fp32") == 0) {
+            float_nodes++;
+            CHECK(*mezzo_report_node_rule(report, i) && *mezzo_report_node_reason(report, i));
+        } else {
+            half_nodes++;
+            CHECK(!*mezzo_report_node_rule(report, i));
+        }
+    }
+    CHECK(half_nodes == mezzo_report_half_nodes(report) && float_nodes == mezzo_report_float_nodes(report));
+    const size_t none = mezzo_report_node_count(report);
+    CHECK(!*mezzo_report_node_name(report, none) && !*mezzo_report_node_scope(report, none));
+    CHECK(!*mezzo_report_node_tensor(report, none) && isnan(mezzo_report_node_value(report, none)));
+    CONTAINS(mezzo_report_to_json(report), "\"half_nodes\"");
+    CONTAINS(mezzo_report_to_text(report), "fp16");
+    CHECK(mezzo_report_to_text(report) == mezzo_report_to_text(report));
+    for (size_t i = 0; i < mezzo_report_constant_count(report); i++) {
+        CHECK(*mezzo_report_constant_name(report, i) && mezzo_report_constant_elements(report, i) > 0);
+        CHECK(mezzo_report_constant_clamped(report, i) + mezzo_report_constant_flushed(report, i) +
+                  mezzo_report_constant_subnormal(report, i) > 0);
+        CHECK(mezzo_report_constant_max_abs(report, i) >= 0);
+    }
+    for (size_t i = 0; i < mezzo_report_note_count(report); i++)
+        CHECK(*mezzo_report_note(report, i));
+    CHECK(!mezzo_report_note(report, mezzo_report_note_count(report)));
+
+    /* The report outlives the models; the half model outlives the one it shares weights with. */
+    mezzo_model_free(model);
+    OK(mezzo_model_save_file(half, scratch("half.onnx"), NULL));
+    OK(mezzo_model_load_file(NULL, scratch("half.onnx"), NULL, &again));
+    CHECK(mezzo_model_weight_bytes(again) == mezzo_model_weight_bytes(half));
+    mezzo_model_free(again);
+
+    /* Without a report; a second time. */
+    OK(mezzo_model_convert(half, NULL, &again, NULL));
+    CHECK(mezzo_model_node_count(again) == mezzo_model_node_count(half));
+    mezzo_model_free(again);
+    mezzo_model_free(half);
+    CHECK(mezzo_report_casts_added(report) == 0);
+    mezzo_report_free(report);
+}
+
+static void options(void)
+{
+    mezzo_model_t *model = digits(), *half = NULL;
+    mezzo_report_t *report = NULL;
+    mezzo_convert_options_t *o = mezzo_convert_options_new();
+    OK(mezzo_convert_options_set_keep_io(o, true));
+    OK(mezzo_convert_options_keep_op_type(o, "Gemm"));
+    OK(mezzo_model_convert(model, o, &half, &report));
+    CHECK(mezzo_io_dtype(mezzo_model_input(half, 0)) == MEZZO_DTYPE_FP32);
+    CHECK(mezzo_io_dtype(mezzo_model_output(half, 0)) == MEZZO_DTYPE_FP32);
+    CHECK(mezzo_report_float_nodes(report) >= 2 && mezzo_report_casts_added(report) > 0);
+    for (size_t i = 0; i < mezzo_report_node_count(report); i++)
+        if (strcmp(mezzo_report_node_op_type(report, i), "Gemm") == 0)
+            CHECK(strcmp(mezzo_report_node_precision(report, i), "fp32") == 0);
+    mezzo_report_free(report);
+    mezzo_model_free(half);
+
+    OK(mezzo_convert_options_keep_io_of(o, "image", false));
+    OK(mezzo_model_convert(model, o, &half, NULL));
+    CHECK(mezzo_io_dtype(mezzo_model_input(half, 0)) == MEZZO_DTYPE_FP16);
+    CHECK(mezzo_io_dtype(mezzo_model_output(half, 0)) == MEZZO_DTYPE_FP32);
+    mezzo_model_free(half);
+
+    half = UNTOUCHED;
+    report = UNTOUCHED;
+    OK(mezzo_convert_options_keep_io_of(o, "no_such_input", true));
+    REFUSED(mezzo_model_convert(model, o, &half, &report), MEZZO_ERROR_NOT_FOUND, "no_such_input");
+    REFUSED(mezzo_model_convert(model, NULL, NULL, &report), MEZZO_ERROR_INVALID_ARGUMENT, "'converted'", "NULL");
+    CHECK(half == UNTOUCHED && report == UNTOUCHED);
+    mezzo_convert_options_free(o);
+
+    o = mezzo_convert_options_new();
+    OK(mezzo_convert_options_keep_op_type(o, "Conv"));
+    OK(mezzo_convert_options_keep_op_type(o, "Gemm"));
+    OK(mezzo_convert_options_set_min_half_share(o, 0.9));
+    REFUSED(mezzo_model_convert(model, o, &half, &report), MEZZO_ERROR_PRECISION, "0.9");
+    CHECK(half == UNTOUCHED && report == UNTOUCHED);
+    mezzo_convert_options_free(o);
+
+    o = mezzo_convert_options_new();
+    OK(mezzo_convert_options_keep_node(o, "*"));
+    OK(mezzo_convert_options_keep_output(o, "logits"));
+    OK(mezzo_convert_options_set_policy(o, MEZZO_POLICY_PURE));
+    OK(mezzo_convert_options_set_constants(o, MEZZO_CONSTANTS_CLAMP));
+    OK(mezzo_convert_options_set_precision(o, MEZZO_DTYPE_FP16));
+    OK(mezzo_model_convert(model, o, &half, &report));
+    CHECK(mezzo_report_half_nodes(report) == 0 && strcmp(mezzo_report_policy(report), "pure") == 0);
+    mezzo_report_free(report);
+    mezzo_model_free(half);
+    mezzo_convert_options_free(o);
+    mezzo_model_free(model);
+}
+
+static void bad_options(void)
+{
+    mezzo_convert_options_t *o = mezzo_convert_options_new();
+    REFUSED(mezzo_convert_options_set_precision(o, MEZZO_DTYPE_INT8), MEZZO_ERROR_INVALID_ARGUMENT, "'precision'", "int8",
+            "fp16 or bf16");
+    REFUSED(mezzo_convert_options_set_precision(o, 1000), MEZZO_ERROR_INVALID_ARGUMENT, "'precision'", "1000");
+    REFUSED(mezzo_convert_options_set_policy(o, 5), MEZZO_ERROR_INVALID_ARGUMENT, "'policy'", "5");
+    REFUSED(mezzo_convert_options_set_constants(o, -1), MEZZO_ERROR_INVALID_ARGUMENT, "'constants'", "-1");
+    REFUSED(mezzo_convert_options_set_min_half_share(o, 1.5), MEZZO_ERROR_INVALID_ARGUMENT, "'share'", "1.5");
+    REFUSED(mezzo_convert_options_set_min_half_share(o, NAN), MEZZO_ERROR_INVALID_ARGUMENT, "'share'", "NaN");
+    REFUSED(mezzo_convert_options_keep_node(o, NULL), MEZZO_ERROR_INVALID_ARGUMENT, "'pattern'", "NULL");
+    OK(mezzo_convert_options_set(o, "precision", "bf16"));
+    OK(mezzo_convert_options_set(o, "keep_io", "true"));
+    OK(mezzo_convert_options_set(o, "keep_io_of", "a, b"));
+    OK(mezzo_convert_options_set(o, "convert_io_of", "c"));
+    OK(mezzo_convert_options_set(o, "keep_op_types", "Softmax,LayerNormalization"));
+    OK(mezzo_convert_options_set(o, "keep_nodes", "/head/*"));
+    OK(mezzo_convert_options_set(o, "keep_outputs", "t"));
+    OK(mezzo_convert_options_set(o, "policy", "pure"));
+    OK(mezzo_convert_options_set(o, "constants", "error"));
+    OK(mezzo_convert_options_set(o, "min_half_share", "0.5"));
+    REFUSED(mezzo_convert_options_set(o, "min_half_share", "2"), MEZZO_ERROR_INVALID_ARGUMENT, "'2'", "from 0 to 1");
+    REFUSED(mezzo_convert_options_set(o, "precision", "fp32"), MEZZO_ERROR_INVALID_ARGUMENT, "'fp32'", "fp16 or bf16");
+    REFUSED(mezzo_convert_options_set(o, "keep_nodes", "a,,b"), MEZZO_ERROR_INVALID_ARGUMENT, "'a,,b'");
+    REFUSED(mezzo_convert_options_set(o, "keepio", "true"), MEZZO_ERROR_NOT_FOUND, "'keepio'", "'keep_io'",
+            "'min_half_share'");
+    mezzo_convert_options_free(o);
+}
+
+void test(void)
+{
+    bad_options();
+    converted();
+    options();
+}
