@@ -24,10 +24,11 @@ pub(super) fn keep(facts: &Facts, d: &mut Decisions) {
     for node in 0..facts.nodes.len() {
         let Some(what) = sink(facts, node, &kinds) else { continue };
         let inputs: Vec<ValueId> = facts.f32_inputs(node).collect();
-        let Some(&first) = inputs.first() else { continue };
+        let first = inputs.first().copied().or_else(|| facts.nodes[node].outputs.iter().flatten().next().copied());
+        let Some(first) = first else { continue };
         let name = facts.values[first].name.to_string();
         let counted = inputs.iter().any(|v| kinds[*v] == Kind::Counted);
-        d.keep(node, "meaning", &name, None, format!("{what}: half counts exactly only to 2048"));
+        d.keep(node, "meaning", &name, None, format!("{what}, and half counts exactly only to 2048"));
         // Activations are rounded to half where they come from; FP32 further back would only add casts, so only the
         // arithmetic right before the sink joins it.
         let mut stack = inputs;
@@ -95,6 +96,11 @@ fn is_integer_input(facts: &Facts, node: NodeId) -> bool {
     dtype.is_some_and(|t| t != DataType::Bool && !t.is_float())
 }
 
+/// Scatter operators that add up round every time in the type of their data.
+fn accumulates(facts: &Facts, node: NodeId) -> bool {
+    facts.nodes[node].node.string("reduction").is_some_and(|r| r != "none")
+}
+
 /// What makes a node a place where exact counting matters.
 fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<String> {
     let op = facts.op(node);
@@ -107,6 +113,10 @@ fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<String> {
         }
         "Floor" | "Ceil" | "Round" | "Mod" | "QuantizeLinear" => Some(format!("{op} makes whole numbers")),
         "Range" => Some("Range counts".into()),
+        "MelWeightMatrix" => Some("MelWeightMatrix counts frequencies".into()),
+        "ScatterElements" | "ScatterND" if accumulates(facts, node) => {
+            Some("repeated indices accumulate one by one".into())
+        }
         "Sin" | "Cos" if counted() => Some(format!("{op} is taken of a position")),
         "CumSum" if counted() => Some("CumSum counts".into()),
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" if counted() => {

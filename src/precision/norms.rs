@@ -1,5 +1,5 @@
-//! Decomposed normalisations: their inner sums stay FP32, because squares and exponentials overflow half at magnitudes
-//! (256, 11) that activations reach, and because an epsilon vanishes beside them.
+//! Decomposed normalisations: their inner sums stay FP32, because squares overflow half at a magnitude (256)
+//! that activations reach, sums of many terms do too, and an epsilon vanishes beside them.
 //!
 //! Recognised are variance and root mean square (a square that is averaged or summed), with what leads to it (x - mean)
 //! and what follows (add epsilon, root, reciprocal, division), and softmax (an exponential that is summed and divided by).
@@ -17,12 +17,17 @@ pub(super) fn keep(facts: &Facts, d: &mut Decisions) {
                 if is_square(facts, inner) {
                     keep_all(facts, d, variance(facts, inner, node), "normalisation", "the mean of squares");
                 } else if facts.op(inner) == "Exp" && facts.op(node) == "ReduceSum" {
-                    keep_all(facts, d, softmax(facts, inner, node), "softmax", "the sum of exponentials");
+                    // What the exponential reads and makes is between minus infinity and 1 where a softmax subtracts the
+                    // maximum first, so only the sum and the division need more than half.
+                    keep_all(facts, d, denominator(facts, node), "softmax", "the sum of exponentials");
                 }
             }
-            "ReduceSumSquare" | "ReduceL2" | "ReduceLogSumExp" => {
-                let op = facts.op(node);
-                keep_all(facts, d, denominator(facts, node), "inner_sum", &format!("the inner sum of {op}"));
+            "ReduceSumSquare" => {
+                let chain = denominator(facts, node);
+                // Alone it is an operator like any other, which sums inside in FP32.
+                if chain.len() > 1 {
+                    keep_all(facts, d, chain, "normalisation", "a sum of squares that becomes a divisor");
+                }
             }
             _ => {}
         }
@@ -53,16 +58,6 @@ fn variance(facts: &Facts, square: NodeId, reduce: NodeId) -> Vec<NodeId> {
         found.extend(facts.input_node(sub, 1).filter(|n| matches!(facts.op(*n), "ReduceMean" | "GlobalAveragePool")));
     }
     found.extend(denominator(facts, reduce));
-    found
-}
-
-fn softmax(facts: &Facts, exp: NodeId, sum: NodeId) -> Vec<NodeId> {
-    let mut found = vec![exp];
-    if let Some(sub) = facts.input_node(exp, 0).filter(|n| facts.op(*n) == "Sub") {
-        found.push(sub);
-        found.extend(facts.input_node(sub, 1).filter(|n| facts.op(*n) == "ReduceMax"));
-    }
-    found.extend(denominator(facts, sum));
     found
 }
 

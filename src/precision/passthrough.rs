@@ -1,8 +1,8 @@
 //! Fewer casts: a light operator between FP32 neighbours stays FP32 with them instead of standing between two casts.
 
+use super::ConvertOptions;
 use super::decide::{Choice, Decisions, slot_gives, slot_takes};
 use super::facts::{Facts, NodeId, Origin, ValueId};
-use super::{ConvertOptions, io};
 
 /// Keeps light operators that read FP32 and whose results are read as FP32 only.
 pub(super) fn keep(facts: &Facts, options: &ConvertOptions, d: &mut Decisions) {
@@ -32,7 +32,9 @@ pub(super) fn keep(facts: &Facts, options: &ConvertOptions, d: &mut Decisions) {
 
 fn wants_float(facts: &Facts, options: &ConvertOptions, d: &Decisions, v: ValueId, wanted: &[bool]) -> bool {
     let value = &facts.values[v];
-    if !value.is_f32() || value.is_output && !(value.graph == 0 && io::is_kept(options, &value.name)) {
+    // Inputs and outputs that stay FP32 are no neighbours in this sense: casts at the model's border are what was asked
+    // for.
+    if !value.is_f32() || value.is_output || value.consumers.is_empty() {
         return false;
     }
     value.consumers.iter().all(|&n| match d.choices[n] {
@@ -53,7 +55,7 @@ fn reads_half(facts: &Facts, options: &ConvertOptions, node: NodeId, v: ValueId)
 
 fn is_float(facts: &Facts, options: &ConvertOptions, d: &Decisions, v: ValueId) -> bool {
     match facts.values[v].origin {
-        Origin::Input => facts.values[v].graph == 0 && io::is_kept(options, &facts.values[v].name),
+        Origin::Input => false,
         Origin::Initializer(_) => true,
         Origin::Node(n) => match d.choices[n] {
             Choice::Float(_) => true,

@@ -8,7 +8,8 @@ use super::types::{Types, Wide, half_constant};
 use super::{ConvertOptions, constants};
 use crate::Result;
 use crate::model::{
-    Attribute, AttributeValue, DataType, Graph, Initializer, Model, Name, Node, OutOfRange, Tensor, TypeKind, ValueInfo,
+    Attribute, AttributeValue, DataType, Graph, Initializer, Model, Name, Node, OpsetId, OutOfRange, Tensor, TypeKind,
+    ValueInfo,
 };
 use std::collections::HashMap;
 
@@ -45,9 +46,15 @@ pub(super) fn rewrite(
     let casts = r.casts;
     // Only the main graph is rebuilt; the rest of the model is as it was.
     let old = facts.model;
+    let mut opset_imports = old.opset_imports.clone();
+    if old.opset("").is_none() && casts.added > 0 {
+        // The model had operators of other domains only; Cast needs the standard one. IR 7 came with opset 12, IR 8 with
+        // opset 15: 13 is the first whose Cast has bfloat16.
+        opset_imports.push(OpsetId { domain: "".into(), version: if old.ir_version < 8 { 9 } else { 13 } });
+    }
     let model = Model {
         ir_version: old.ir_version,
-        opset_imports: old.opset_imports.clone(),
+        opset_imports,
         producer_name: old.producer_name.clone(),
         producer_version: old.producer_version.clone(),
         domain: old.domain.clone(),

@@ -123,11 +123,17 @@ fn check_carried(walk: &Walk, node: &Node, entered: &[Option<ValueType>], left: 
         if let (Some(a), Some(b)) = pair
             && walk.is_strict()
             && !same_type(a, b)
+            && !is_filled_optional(a, b)
         {
             bail!(InvalidModel, "node {}: carried value {i} enters the body as {a} and leaves it as {b}", node.label());
         }
     }
     Ok(())
+}
+
+/// ONNX lets a loop start with an empty optional and go on with its content.
+fn is_filled_optional(entered: &ValueType, left: &ValueType) -> bool {
+    matches!(&entered.kind, TypeKind::Optional(inner) if same_type(inner, left))
 }
 
 fn shapeless(ty: &Option<ValueType>) -> Option<ValueType> {
