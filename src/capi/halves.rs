@@ -3,8 +3,7 @@
 use super::boundary::{Call, call};
 use super::error::mezzo_error_t;
 use crate::Result;
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use half::{bf16, f16};
+use crate::model::half_arrays;
 
 impl Call {
     /// Source and destination of an array conversion: both given, aligned, and apart.
@@ -40,7 +39,7 @@ pub unsafe extern "C" fn mezzo_convert_f32_to_f16(
     unsafe {
         call("mezzo_convert_f32_to_f16", |c| {
             let (from, to) = c.arrays(source, count, destination)?;
-            to.reinterpret_cast_mut::<f16>().convert_from_f32_slice(from);
+            half_arrays::f32_to_f16(from, to);
             Ok(())
         })
     }
@@ -63,7 +62,7 @@ pub unsafe extern "C" fn mezzo_convert_f16_to_f32(
     unsafe {
         call("mezzo_convert_f16_to_f32", |c| {
             let (from, to) = c.arrays(source, count, destination)?;
-            from.reinterpret_cast::<f16>().convert_to_f32_slice(to);
+            half_arrays::f16_to_f32(from, to);
             Ok(())
         })
     }
@@ -86,7 +85,7 @@ pub unsafe extern "C" fn mezzo_convert_f32_to_bf16(
     unsafe {
         call("mezzo_convert_f32_to_bf16", |c| {
             let (from, to) = c.arrays(source, count, destination)?;
-            to.reinterpret_cast_mut::<bf16>().convert_from_f32_slice(from);
+            half_arrays::f32_to_bf16(from, to);
             Ok(())
         })
     }
@@ -109,7 +108,7 @@ pub unsafe extern "C" fn mezzo_convert_bf16_to_f32(
     unsafe {
         call("mezzo_convert_bf16_to_f32", |c| {
             let (from, to) = c.arrays(source, count, destination)?;
-            from.reinterpret_cast::<bf16>().convert_to_f32_slice(to);
+            half_arrays::bf16_to_f32(from, to);
             Ok(())
         })
     }

@@ -5,6 +5,7 @@
 
 pub mod dtype;
 pub mod graph;
+pub mod half_arrays;
 pub mod infer;
 pub mod order;
 pub mod schema;

@@ -105,7 +105,7 @@ static void options(void)
     OK(mezzo_convert_options_keep_op_type(o, "Conv"));
     OK(mezzo_convert_options_keep_op_type(o, "Gemm"));
     OK(mezzo_convert_options_set_min_half_share(o, 0.9));
-    REFUSED(mezzo_model_convert(model, o, &half, &report), MEZZO_ERROR_PRECISION, "0.9");
+    REFUSED(mezzo_model_convert(model, o, &half, &report), MEZZO_ERROR_PRECISION, "90.0 %", "kept_by_user");
     CHECK(half == UNTOUCHED && report == UNTOUCHED);
     mezzo_convert_options_free(o);
 
