@@ -154,42 +154,6 @@ fn list<T>(lines: &mut Vec<String>, rows: &[T], text: impl Fn(&T) -> String) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_text_groups_by_rule_and_stays_short() {
-        let node = |i: usize| NodeReport {
-            name: format!("n{i}"),
-            output: format!("o{i}"),
-            op_type: "Add".into(),
-            scope: String::new(),
-            precision: "fp32".into(),
-            rule: if i == 3 { "schema".into() } else { "mask".into() },
-            tensor: String::new(),
-            value: None,
-            reason: format!("because of {i}"),
-        };
-        let report = Report {
-            precision: "fp16".into(),
-            policy: "safe".into(),
-            half_nodes: 5,
-            float_nodes: 20,
-            nodes: (0..20).map(node).collect(),
-            notes: vec!["Dropout removed".into()],
-            ..Report::default()
-        };
-        let text = report.to_text();
-        assert!(text.starts_with("5 of 25 float nodes compute in fp16, 20 in fp32 (policy safe)\n"), "{text}");
-        assert!(text.contains("by 'mask', 19 nodes:\n  'n0' (Add): because of 0\n"), "{text}");
-        assert!(text.contains("  and 11 more\n") && text.contains("by 'schema', 1 node:\n  'n3'"), "{text}");
-        assert!(text.ends_with("note: Dropout removed"), "{text}");
-        let back: Report = serde_json::from_str(&report.to_json()).unwrap();
-        assert_eq!(back, report);
-    }
-}
-
 /// Writes the account of all choices. Casts and bytes are added by the caller, who knows them later.
 pub(super) fn account(
     facts: &Facts,
@@ -295,5 +259,41 @@ impl Report {
             *count.entry(n.rule.as_str()).or_default() += 1;
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_groups_by_rule_and_stays_short() {
+        let node = |i: usize| NodeReport {
+            name: format!("n{i}"),
+            output: format!("o{i}"),
+            op_type: "Add".into(),
+            scope: String::new(),
+            precision: "fp32".into(),
+            rule: if i == 3 { "schema".into() } else { "mask".into() },
+            tensor: String::new(),
+            value: None,
+            reason: format!("because of {i}"),
+        };
+        let report = Report {
+            precision: "fp16".into(),
+            policy: "safe".into(),
+            half_nodes: 5,
+            float_nodes: 20,
+            nodes: (0..20).map(node).collect(),
+            notes: vec!["Dropout removed".into()],
+            ..Report::default()
+        };
+        let text = report.to_text();
+        assert!(text.starts_with("5 of 25 float nodes compute in fp16, 20 in fp32 (policy safe)\n"), "{text}");
+        assert!(text.contains("by 'mask', 19 nodes:\n  'n0' (Add): because of 0\n"), "{text}");
+        assert!(text.contains("  and 11 more\n") && text.contains("by 'schema', 1 node:\n  'n3'"), "{text}");
+        assert!(text.ends_with("note: Dropout removed"), "{text}");
+        let back: Report = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!(back, report);
     }
 }
