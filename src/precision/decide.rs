@@ -8,7 +8,7 @@ use super::names::Globs;
 use super::{ConstantPolicy, ConvertOptions, Policy};
 use super::{meaning, norms, passthrough, wide};
 use crate::model::schema::ParamType;
-use crate::model::{AttributeValue, DataType, Tensor, TypeKind, ValueType};
+use crate::model::{AttributeValue, DataType, Node, Tensor, TypeKind, ValueType};
 use crate::{Result, bail};
 use std::collections::HashMap;
 
@@ -142,6 +142,9 @@ fn by_schema(facts: &Facts, node: NodeId, target: DataType) -> Choice {
     if matches!(facts.op(node), "If" | "Loop" | "Scan") {
         return Choice::Half;
     }
+    if let Some(a) = tensor_attribute(n.node).filter(|_| facts.op(node) != "ConstantOfShape") {
+        return reason("attribute", a, format!("its attribute '{a}' holds FP32 numbers that must be exact"));
+    }
     let capable = (0..n.inputs.len()).any(|i| slot_takes(facts, node, i, target))
         || (0..n.outputs.len()).any(|i| slot_gives(facts, node, i, target));
     if capable {
@@ -153,6 +156,14 @@ fn by_schema(facts: &Facts, node: NodeId, target: DataType) -> Choice {
         "",
         format!("{} of opset {opset} (since {}) has no {target}", n.node.op_type, schema.since_version),
     )
+}
+
+/// The name of an attribute that holds an FP32 tensor (thresholds of a tree, say).
+fn tensor_attribute(node: &Node) -> Option<&str> {
+    node.attributes
+        .iter()
+        .find(|a| matches!(&a.value, AttributeValue::Tensor(t) if t.tensor.dtype() == DataType::Float32))
+        .map(|a| &*a.name)
 }
 
 /// True if input `i` of the node is an FP32 tensor that the operator would also take in half.

@@ -185,11 +185,17 @@ impl Rewriter<'_, '_> {
         }
         for (i, v) in facts.nodes[id].outputs.iter().enumerate() {
             let Some(v) = *v else { continue };
-            if let Some(a) = &self.types.values[v]
-                && let Some(name) = self.types.name_of(v, a.native)
-            {
-                node.outputs[i] = name.clone();
+            let Some(a) = &self.types.values[v] else { continue };
+            let Some(name) = self.types.name_of(v, a.native) else { continue };
+            if *name != facts.values[v].name {
+                // What the model stated of the old name holds for the new one too, but for the element type.
+                let mut ty = facts.values[v].ty.clone();
+                if let Some(TypeKind::Tensor { dtype, .. }) = ty.as_mut().map(|t| &mut t.kind) {
+                    *dtype = self.dtype(a.native);
+                }
+                new.value_info.extend(ty.map(|ty| ValueInfo::new(name.clone(), ty)));
             }
+            node.outputs[i] = name.clone();
         }
         if self.d.is_half(id) {
             self.type_attributes(id, &mut node)?;
