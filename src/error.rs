@@ -96,6 +96,11 @@ impl Error {
         }))
     }
 
+    /// An error of a foreign library, with that library's own code.
+    pub fn foreign(code: ErrorCode, domain: ErrorDomain, native: i64, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner { code, domain, native, message: message.into() }))
+    }
+
     /// The code.
     pub fn code(&self) -> ErrorCode {
         self.0.code

@@ -2,6 +2,8 @@
 //! its SAFETY line.
 
 pub mod atomic_file;
+pub mod dl;
 pub mod float_state;
 pub mod map;
 pub mod memory;
+pub mod tensorrt;

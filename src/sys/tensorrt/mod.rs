@@ -1,0 +1,22 @@
+//! TensorRT and TensorRT-RTX called through their virtual tables (docs/tensorrt.md): one binary serves every version that
+//! was measured, and nothing of NVIDIA's is needed to build it. Each method is typed once, in `builder` and `parser`.
+
+mod abi;
+mod api;
+mod builder;
+mod client;
+mod logger;
+mod lookup;
+mod parser;
+mod progress;
+mod search;
+mod tables;
+mod version;
+
+pub use api::Api;
+pub use builder::{Builder, Config, LayerInfo, Network, Profile, Selector, TensorInfo};
+pub use logger::{Line, Logger, Severity};
+pub use parser::{ParseError, ParseFailure, ParsedNetwork};
+pub use progress::{Callback, Monitor};
+pub use search::{SearchPaths, VARIABLE};
+pub use version::{Family, Flavour, Version};
