@@ -2,14 +2,19 @@
 
 pub mod cpu;
 mod io;
+mod profile;
+pub mod tensorrt;
 mod value;
 
 pub use io::{IoDim, IoInfo, IoKind, LoadOptions, PartSource, Progress, Section, SectionReader};
+pub use profile::{ShapeProfile, ShapeRange};
+pub use tensorrt::TensorRtOptions;
 pub use value::{TensorValue, Value, byte_size};
 
 use crate::Result;
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What builds and loads engines of one kind.
@@ -19,6 +24,20 @@ pub trait Backend: Send + Sync {
 
     /// The version of what executes; engines remember it.
     fn version(&self) -> String;
+
+    /// Says whether an engine that `built` (a [`Backend::version`]) made can be loaded; the error names both.
+    fn accepts(&self, built: &str) -> Result<()> {
+        let own = self.version();
+        if built != own {
+            crate::bail!(
+                Version,
+                "the engine was built by version {built} of the backend '{}', and this is version {own}: build it again \
+                 from its model",
+                self.name()
+            );
+        }
+        Ok(())
+    }
 
     /// Builds an engine. All unsupported operators are reported at once.
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>>;
@@ -32,6 +51,13 @@ pub trait Backend: Send + Sync {
 pub struct BuildOptions {
     /// Threads an execution uses, the calling one included; 0 is one per core.
     pub threads: usize,
+    /// Ranges of the shapes of dynamic inputs, for backends that make an engine for ranges (TensorRT); the CPU backend
+    /// takes any shape.
+    pub profiles: Vec<ShapeProfile>,
+    /// Where a backend's libraries are looked for before the system's own search.
+    pub library_paths: Vec<PathBuf>,
+    /// TensorRT's own options.
+    pub tensorrt: TensorRtOptions,
 }
 
 /// An engine that is ready to open contexts. Immutable and shared.
@@ -100,6 +126,11 @@ pub struct RunControl<'a> {
 pub fn find(name: &str) -> Result<&'static dyn Backend> {
     match name {
         "cpu" => Ok(&cpu::CpuBackend),
-        _ => Err(crate::err!(NotFound, "there is no backend '{name}': this build has 'cpu'")),
+        "tensorrt" => Ok(&tensorrt::TENSORRT),
+        "tensorrt-rtx" => Ok(&tensorrt::TENSORRT_RTX),
+        _ => Err(crate::err!(
+            NotFound,
+            "there is no backend '{name}': this build has 'cpu', 'tensorrt' and 'tensorrt-rtx'"
+        )),
     }
 }

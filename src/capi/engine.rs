@@ -80,7 +80,7 @@ pub unsafe extern "C" fn mezzo_engine_build(
             let callback = options.and_then(EngineOptionsBody::progress);
             let progress =
                 Progress { callback: callback.as_ref().map(|f| -> &(dyn Fn(&str, f32) -> bool + Sync) { f }) };
-            let build = BuildOptions { threads: options.map_or(0, |o| o.threads) };
+            let build = BuildOptions { threads: options.map_or(0, |o| o.threads), ..BuildOptions::default() };
             let built = Engine::build(&env, &model.model, backend, &build, &progress)?;
             out.set(shared(built.into()));
             Ok(())

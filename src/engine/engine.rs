@@ -2,10 +2,10 @@
 
 use super::container;
 use super::env::{Env, LogLevel};
+use crate::Result;
 use crate::backend::{self, BackendContext, BuildOptions, EngineInfo, LoadOptions, LoadedEngine, Progress};
 use crate::model::Model;
 use crate::sys::map;
-use crate::{Result, bail};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ impl Engine {
     ) -> Result<Arc<Engine>> {
         let backend = backend::find(backend)?;
         let started = Instant::now();
-        let options = BuildOptions { threads: env.threads(options.threads) };
+        let mut options = BuildOptions { threads: env.threads(options.threads), ..options.clone() };
+        options.library_paths.extend_from_slice(env.library_paths());
         let loaded = backend.build(model, &options, progress)?;
         env.log(
             LogLevel::Info,
@@ -55,16 +56,7 @@ impl Engine {
     pub fn load_bytes(env: &Arc<Env>, bytes: Bytes, options: &LoadOptions) -> Result<Arc<Engine>> {
         let (info, sections) = container::read(&bytes)?;
         let backend = backend::find(&info.backend)?;
-        if info.backend_version != backend.version() {
-            bail!(
-                Version,
-                "the engine was built by version {} of the backend '{}', and this is version {}: build it again from \
-                 its model",
-                info.backend_version,
-                info.backend,
-                backend.version()
-            );
-        }
+        backend.accepts(&info.backend_version)?;
         let options = LoadOptions { threads: env.threads(options.threads) };
         let loaded = backend.load(&sections, &options)?;
         Ok(Arc::new(Engine { env: env.clone(), backend, loaded }))

@@ -154,7 +154,10 @@ impl Api {
             factory(logger.as_ptr(), self.version.native())
         };
         Object::returned(object).ok_or_else(|| {
-            self.error(ErrorCode::InvalidState, format_args!("{} cannot create a {what}", self.version), logger)
+            // TensorRT-RTX's builder alone works without a GPU.
+            let builds_anywhere = self.version.flavour() == Flavour::Rtx && what == "builder";
+            let needs = if builds_anywhere { "" } else { " (this needs an NVIDIA GPU and its driver)" };
+            self.error(ErrorCode::InvalidState, format_args!("{} cannot create a {what}{needs}", self.version), logger)
         })
     }
 
@@ -243,8 +246,9 @@ impl Api {
         let file = file.canonicalize().unwrap_or(file);
         let numbers = search::file_version(&file, stem).unwrap_or_default();
         let wanted = [self.version.major(), self.version.minor()];
-        if !numbers.iter().zip(wanted).all(|(a, b)| *a == b) {
-            return Err(format!("the parser '{}' is not one of {}", file.display(), self.version));
+        let beside = file.parent() == self.path.canonicalize().ok().as_deref().and_then(Path::parent);
+        if !numbers.iter().zip(wanted).all(|(a, b)| *a == b) || (numbers.len() < 2 && !beside) {
+            return Err(format!("nothing says that '{}' is the parser of {}", file.display(), self.version));
         }
         // SAFETY: entry points of every parser library, with these signatures in every version.
         unsafe {

@@ -4,8 +4,8 @@ use super::abi::{Object, call, text};
 use super::api::Api;
 use super::builder::{Config, Network, Owned};
 use super::tables::{Method, PARSER_ERROR_CODE};
+use crate::Result;
 use crate::error::ErrorCode;
-use crate::{Result, err};
 use std::ffi::{c_char, c_int, c_void};
 
 /// A network with a model's content. Weights that the network refers to belong to the parser, so both live together.
@@ -123,8 +123,19 @@ fn error(api: &Api, this: *mut c_void) -> Result<ParseError> {
 
 impl std::fmt::Display for ParseError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.description.trim(), self.kind)
+        write!(f, "{} ({})", one_line(&self.description), self.kind)
     }
+}
+
+/// The parser's words in one line, each of its lines once.
+fn one_line(words: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in words.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.join("; ")
 }
 
 impl ParseFailure {
@@ -140,8 +151,7 @@ impl ParseFailure {
             told.push(format!("and {} more", errors.len() - SHOWN));
         }
         let message = format!("the ONNX parser of {} refuses the model: {}", api.version(), told.join("; "));
-        let e = err!(Unsupported, "{message}");
-        crate::Error::foreign(e.code(), crate::ErrorDomain::TensorRt, 0, message)
+        crate::Error::foreign(ErrorCode::Unsupported, crate::ErrorDomain::TensorRt, 0, message)
     }
 }
 
@@ -177,6 +187,7 @@ mod tests {
         assert_eq!(told(error("a", "", Some(1))), "node 'a': no importer (UNSUPPORTED_NODE)");
         assert_eq!(told(error("", "Conv", None)), "a node of operator Conv: no importer (UNSUPPORTED_NODE)");
         assert_eq!(told(error("", "", Some(3))), "node 'third' (Conv): no importer (UNSUPPORTED_NODE)");
+        assert_eq!(one_line("a\n\n b \na\nb\nc"), "a; b; c");
         assert_eq!(told(error("", "", Some(4))), "no importer (UNSUPPORTED_NODE)");
     }
 }

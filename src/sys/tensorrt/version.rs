@@ -88,6 +88,11 @@ impl Version {
         self.minor
     }
 
+    /// "1.7.1".
+    pub fn number(&self) -> String {
+        format!("{}.{}.{}", self.major, self.minor, self.patch)
+    }
+
     /// The version as the generated tables count: major*10000 + minor*100 + patch in every family.
     pub fn key(&self) -> u32 {
         self.major * 10_000 + self.minor * 100 + self.patch
@@ -124,7 +129,7 @@ impl Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}.{}.{}", self.flavour.product(), self.major, self.minor, self.patch)
+        write!(f, "{} {}", self.flavour.product(), self.number())
     }
 }
 

@@ -1,0 +1,146 @@
+//! Ranges of shapes that an engine is made for.
+
+use super::IoDim;
+use super::IoInfo;
+use crate::{Result, bail, err};
+use std::collections::BTreeMap;
+
+/// The smallest, the most frequent and the largest shape of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShapeRange {
+    /// The smallest.
+    pub min: Vec<i64>,
+    /// The one to optimise for.
+    pub opt: Vec<i64>,
+    /// The largest.
+    pub max: Vec<i64>,
+}
+
+/// The ranges of the dynamic inputs, by name.
+pub type ShapeProfile = BTreeMap<String, ShapeRange>;
+
+impl ShapeRange {
+    /// Reads "1x3x224x224:8x3x224x224:32x3x224x224" (min, opt, max), or one shape that is all three.
+    pub fn parse(text: &str) -> Result<ShapeRange> {
+        let shape = |part: &str| -> Option<Vec<i64>> {
+            part.split('x').map(|n| n.trim().parse::<i64>().ok().filter(|n| *n >= 0)).collect()
+        };
+        let shapes: Option<Vec<Vec<i64>>> = text.split(':').map(shape).collect();
+        match shapes.as_deref() {
+            Some([all]) => Ok(ShapeRange { min: all.clone(), opt: all.clone(), max: all.clone() }),
+            Some([min, opt, max]) => Ok(ShapeRange { min: min.clone(), opt: opt.clone(), max: max.clone() }),
+            _ => bail!(
+                InvalidArgument,
+                "'{text}' is not a range of shapes: give MIN:OPT:MAX, as in 1x3x224x224:8x3x224x224:32x3x224x224, or one \
+                 shape"
+            ),
+        }
+    }
+
+    /// An error if the range does not fit the declared shape of an input.
+    pub fn check(&self, input: &IoInfo) -> Result<()> {
+        let name = &input.name;
+        let Some(declared) = &input.shape else { return Ok(()) };
+        for (which, shape) in [("min", &self.min), ("opt", &self.opt), ("max", &self.max)] {
+            if shape.len() != declared.len() {
+                bail!(
+                    ShapeMismatch,
+                    "the {which} shape of input '{name}' has {} dimensions, the model's has {}: {}",
+                    shape.len(),
+                    declared.len(),
+                    input.text
+                );
+            }
+            for (i, (given, dim)) in shape.iter().zip(declared).enumerate() {
+                if let IoDim::Size(n) = dim
+                    && n != given
+                {
+                    bail!(
+                        ShapeMismatch,
+                        "the {which} shape of input '{name}' has {given} as dimension {i}, which the model fixes at {n}: {}",
+                        input.text
+                    );
+                }
+            }
+        }
+        let in_order = |a: &[i64], b: &[i64]| a.iter().zip(b).all(|(a, b)| a <= b);
+        if !in_order(&self.min, &self.opt) || !in_order(&self.opt, &self.max) {
+            bail!(
+                InvalidArgument,
+                "the shapes of input '{name}' are not in order: min {:?}, opt {:?}, max {:?}; every dimension must have \
+                 min <= opt <= max",
+                self.min,
+                self.opt,
+                self.max
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Checks profiles against the inputs of a model: every dynamic input has a fitting range in every profile, and no name
+/// is unknown.
+pub fn check(profiles: &[ShapeProfile], inputs: &[IoInfo]) -> Result<()> {
+    let dynamic = |io: &&IoInfo| io.shape.as_ref().is_none_or(|dims| dims.iter().any(|d| !matches!(d, IoDim::Size(_))));
+    if profiles.is_empty()
+        && let Some(io) = inputs.iter().find(dynamic)
+    {
+        bail!(
+            InvalidArgument,
+            "input '{}' has a dynamic shape, {}: give its smallest, most frequent and largest shape in a profile, or fix \
+             the shape in the model",
+            io.name,
+            io.text
+        );
+    }
+    for profile in profiles {
+        for (name, range) in profile {
+            let input = inputs.iter().find(|io| io.name == *name);
+            range.check(input.ok_or_else(|| {
+                let names: Vec<&str> = inputs.iter().map(|io| &*io.name).collect();
+                err!(NotFound, "a profile has a shape for '{name}', and the model's inputs are: {}", names.join(", "))
+            })?)?;
+        }
+        if let Some(io) = inputs.iter().filter(dynamic).find(|io| !profile.contains_key(&io.name)) {
+            bail!(InvalidArgument, "a profile has no shapes for input '{}', which is dynamic: {}", io.name, io.text);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DataType, Dim, ValueInfo, ValueType};
+
+    fn inputs() -> Vec<IoInfo> {
+        let io = |name: &str, dims| IoInfo::of(&ValueInfo::new(name, ValueType::tensor(DataType::Float32, Some(dims))));
+        vec![io("x", vec![Dim::symbol("N"), Dim::known(3)]), io("fixed", vec![Dim::known(2)])]
+    }
+
+    fn profile(name: &str, range: &str) -> Vec<ShapeProfile> {
+        vec![ShapeProfile::from([(name.to_string(), ShapeRange::parse(range).unwrap())])]
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        let range = ShapeRange::parse("1x3:4x3:8x3").unwrap();
+        assert_eq!((range.min, range.opt, range.max), (vec![1, 3], vec![4, 3], vec![8, 3]));
+        assert_eq!(ShapeRange::parse("2x3").unwrap().opt, [2, 3]);
+        for bad in ["", "1x3:2x3", "1x3:2x3:3x3:4x3", "ax3", "-1x3", "1x:2x:3x"] {
+            assert!(ShapeRange::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn profiles_must_fit_the_inputs() {
+        check(&profile("x", "1x3:4x3:8x3"), &inputs()).unwrap();
+        let refused = |profiles: &[ShapeProfile]| check(profiles, &inputs()).unwrap_err().message().to_string();
+        assert!(refused(&[]).contains("input 'x' has a dynamic shape"));
+        assert!(refused(&[ShapeProfile::new()]).contains("no shapes for input 'x'"));
+        assert!(refused(&profile("y", "1")).contains("'y'"));
+        assert!(refused(&profile("x", "1x3x1")).contains("3 dimensions"));
+        assert!(refused(&profile("x", "1x4")).contains("fixes at 3"));
+        assert!(refused(&profile("x", "4x3:1x3:8x3")).contains("not in order"));
+    }
+}

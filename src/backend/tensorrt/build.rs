@@ -1,0 +1,172 @@
+//! From a model to a plan.
+
+use super::super::{BuildOptions, EngineInfo, Progress, ShapeProfile, profile};
+use super::engine::{NetworkLayer, NetworkReport, PlanEngine};
+use super::types;
+use crate::frontend::onnx;
+use crate::model::Model;
+use crate::sys::tensorrt::{Api, Builder, Callback, Config, LayerInfo, Logger, Monitor, Network, Selector};
+use crate::{Result, bail, err};
+
+/// Builds an engine with a loaded library.
+pub fn build(
+    backend: &'static str,
+    api: &'static Api,
+    model: &Model,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<PlanEngine> {
+    let inputs: Vec<_> = model.graph.real_inputs().map(super::super::IoInfo::of).collect();
+    profile::check(&options.profiles, &inputs)?;
+
+    progress.step("writing the model", 0.0)?;
+    let bytes = onnx::to_bytes(model).map_err(|e| e.context("TensorRT reads the model as ONNX"))?;
+
+    progress.step("parsing the model", 0.0)?;
+    let always = |_: &str, _: f32| true;
+    let callback: Callback = match progress.callback {
+        Some(f) => f,
+        None => &always,
+    };
+    let monitor = api.monitor(callback);
+    let logger = api.logger();
+    let builder = Builder::new(api, &logger)?;
+    let mut config = builder.config()?;
+    let parsed = builder.network()?.parse(&bytes);
+    let parsed = parsed.map_err(|e| e.into_error(api, |place| model.graph.nodes.get(place).map(|n| n.label())))?;
+    drop(bytes);
+
+    let network = parsed.network();
+    let layers = network.layers()?;
+    check_network(api, network, &layers)?;
+    let info = describe(backend, api, model, network, &layers)?;
+    configure(&builder, &mut config, options)?;
+    if let Some(monitor) = &monitor {
+        config.set_monitor(monitor)?;
+    }
+
+    progress.step("building the engine", 0.0)?;
+    let plan = parsed.build(&config);
+    stopped(monitor.as_ref())?;
+    let plan = plan?;
+    progress.step("building the engine", 1.0)?;
+
+    let report = NetworkReport {
+        library: api.version().to_string(),
+        warnings: warnings(api, &logger),
+        layers: layers.into_iter().map(NetworkLayer::from).collect(),
+    };
+    Ok(PlanEngine::new(info, plan.into(), report))
+}
+
+/// The error of a callback that stopped the build, if it did.
+fn stopped(monitor: Option<&Monitor>) -> Result<()> {
+    match monitor {
+        Some(m) if m.panicked() => bail!(Internal, "the progress callback panicked, so the build was stopped"),
+        Some(m) if m.cancelled() => bail!(Cancelled, "cancelled by the progress callback while the engine was built"),
+        _ => Ok(()),
+    }
+}
+
+/// What this version cannot do with the network.
+fn check_network(api: &Api, network: &Network, layers: &[LayerInfo]) -> Result<()> {
+    if let Some(input) = network.inputs()?.iter().find(|t| t.is_shape) {
+        bail!(
+            Unsupported,
+            "the values of input '{}' are a shape, and profiles for such inputs are not in this version: compute the shape \
+             in the model, or make it a constant",
+            input.name
+        );
+    }
+    if !network.strongly_typed
+        && let Some(layer) = layers.iter().find(|l| l.outputs.iter().any(|o| is_half(o)))
+    {
+        bail!(
+            Unsupported,
+            "{} has no strongly typed networks, and FP16 with it is not in this version (layer '{}' is half): use \
+             TensorRT 10 or newer",
+            api.version(),
+            layer.name
+        );
+    }
+    Ok(())
+}
+
+fn configure<'b>(builder: &'b Builder<'b>, config: &mut Config<'b>, options: &BuildOptions) -> Result<()> {
+    if let Some(bytes) = options.tensorrt.workspace {
+        config.set_workspace(bytes)?;
+    }
+    if let Some(level) = options.tensorrt.optimization_level {
+        config.set_optimization_level(level)?;
+    }
+    if let Some(on) = options.tensorrt.tf32 {
+        config.set_flag("TF32", on)?;
+    }
+    for shapes in &options.profiles {
+        add_profile(builder, config, shapes)?;
+    }
+    Ok(())
+}
+
+fn add_profile<'b>(builder: &'b Builder<'b>, config: &mut Config<'b>, shapes: &ShapeProfile) -> Result<()> {
+    let mut profile = builder.profile()?;
+    for (name, range) in shapes {
+        for (which, shape) in [(Selector::Min, &range.min), (Selector::Opt, &range.opt), (Selector::Max, &range.max)] {
+            profile.set_shape(name, which, shape)?;
+        }
+    }
+    if !profile.is_valid()? {
+        bail!(InvalidArgument, "TensorRT finds the profile {shapes:?} not valid");
+    }
+    config.add_profile(&profile)
+}
+
+fn describe(
+    backend: &'static str,
+    api: &Api,
+    model: &Model,
+    network: &Network,
+    layers: &[LayerInfo],
+) -> Result<EngineInfo> {
+    let count = |f: fn(&str) -> bool| layers.iter().filter(|l| l.outputs.iter().any(|o| f(o))).count() as u64;
+    Ok(EngineInfo {
+        backend: backend.into(),
+        backend_version: api.version().number(),
+        inputs: types::describe("input", model.graph.real_inputs(), &network.inputs()?)?,
+        outputs: types::describe("output", model.graph.outputs.iter(), &network.outputs()?)?,
+        weight_bytes: model.weight_bytes(),
+        activation_bytes: None,
+        half_nodes: count(is_half),
+        float_nodes: count(|name| name == "FLOAT"),
+        nodes: layers.len() as u64,
+    })
+}
+
+fn is_half(dtype: &str) -> bool {
+    matches!(dtype, "HALF" | "BF16")
+}
+
+/// What TensorRT and Mezzo had to warn of.
+fn warnings(api: &Api, logger: &Logger) -> Vec<String> {
+    let mut lines: Vec<String> = logger.take().into_iter().map(|l| l.text).collect();
+    if let Ok((_, false)) = api.version().family(true) {
+        lines.insert(0, format!("{} is newer than the versions Mezzo was tested with", api.version()));
+    }
+    lines
+}
+
+impl From<LayerInfo> for NetworkLayer {
+    fn from(layer: LayerInfo) -> Self {
+        let name = |dtype: String| types::data_type(&dtype).map_or(dtype, |t| t.name().to_string());
+        NetworkLayer {
+            name: layer.name,
+            kind: layer.kind.to_lowercase(),
+            outputs: layer.outputs.into_iter().map(name).collect(),
+        }
+    }
+}
+
+/// The error of an engine whose parts are missing or damaged.
+pub(super) fn damaged(what: impl std::fmt::Display) -> crate::Error {
+    err!(InvalidFile, "the engine is damaged ({what}): build it again")
+}

@@ -1,0 +1,76 @@
+//! TensorRT and TensorRT-RTX, loaded at run time (docs/tensorrt.md). An engine is a plan: TensorRT's own serialized form,
+//! made by its ONNX parser and builder from the model that Mezzo converted.
+
+mod build;
+mod engine;
+mod types;
+
+use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
+use crate::model::Model;
+use crate::sys::tensorrt::{Api, Flavour, SearchPaths};
+use crate::{Result, bail};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// TensorRT (`libnvinfer`).
+pub static TENSORRT: TensorRtBackend = TensorRtBackend { flavour: Flavour::TensorRt };
+/// TensorRT-RTX (`libtensorrt_rtx`).
+pub static TENSORRT_RTX: TensorRtBackend = TensorRtBackend { flavour: Flavour::Rtx };
+
+/// Options of TensorRT's builder. What is `None` keeps TensorRT's own default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TensorRtOptions {
+    /// The library's file or folder; nothing else is tried then.
+    pub library: Option<PathBuf>,
+    /// Lets versions pass that are newer than the tested ones, with a warning.
+    pub allow_untested: bool,
+    /// The most scratch memory of the engine, in bytes.
+    pub workspace: Option<usize>,
+    /// How long the builder searches, 0 to 5.
+    pub optimization_level: Option<i32>,
+    /// Lets FP32 matrix products run in TF32.
+    pub tf32: Option<bool>,
+}
+
+/// One of the two products.
+pub struct TensorRtBackend {
+    flavour: Flavour,
+}
+
+impl TensorRtBackend {
+    fn api(&self, options: &BuildOptions) -> Result<&'static Api> {
+        let search = SearchPaths::new(options.tensorrt.library.clone(), &options.library_paths);
+        Api::load(self.flavour, &search, options.tensorrt.allow_untested)
+    }
+}
+
+impl Backend for TensorRtBackend {
+    fn name(&self) -> &'static str {
+        match self.flavour {
+            Flavour::TensorRt => "tensorrt",
+            Flavour::Rtx => "tensorrt-rtx",
+        }
+    }
+
+    /// The version of the library that is found without options, or "none".
+    fn version(&self) -> String {
+        self.api(&BuildOptions::default()).map_or_else(|_| "none".into(), |api| api.version().number())
+    }
+
+    /// Every engine can be described; whether the library at hand can execute it is asked when a context is opened.
+    fn accepts(&self, _built: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>> {
+        let api = self.api(options)?;
+        if matches!(options.tensorrt.optimization_level, Some(level) if !(0..=5).contains(&level)) {
+            bail!(InvalidArgument, "TensorRT's optimization level goes from 0 to 5");
+        }
+        Ok(Arc::new(build::build(self.name(), api, model, options, progress)?))
+    }
+
+    fn load(&self, sections: &SectionReader, _options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
+        Ok(Arc::new(engine::PlanEngine::load(sections)?))
+    }
+}
