@@ -41,12 +41,14 @@ demo:
 test:
 	tools/setup.sh cmake
 	tools/setup.sh judges
+	tools/setup.sh tensorrt
 	$(MAKE) --no-print-directory test-rust
 	$(MAKE) --no-print-directory install command
 	$(MAKE) --no-print-directory test-c
 	$(MAKE) --no-print-directory test-python
 
 test-rust:
+	$(PYTHON) tools/gen_vtables.py --check
 	$(CARGO) test --locked --features cli
 
 test-c:

@@ -6,6 +6,7 @@ mod tensorrt_common;
 use mezzo::backend::{BuildOptions, LoadOptions, Progress};
 use mezzo::engine::{Context, Engine, Env};
 use mezzo::model::{AttributeValue, DataType, Dim, Graph, Model, OutOfRange, TypeKind, ValueInfo, ValueType};
+use mezzo::precision::{ConvertOptions, convert};
 use mezzo::sys::tensorrt::{Api, Flavour, SearchPaths};
 use mezzo::{ErrorCode, ErrorDomain};
 use std::collections::BTreeSet;
@@ -78,6 +79,22 @@ fn digits_builds_in_fp32_and_fp16() {
     assert!(half.info().half_nodes >= 10 && half.info().float_nodes == 0, "{:?}", half.info());
     assert!(half.info().weight_bytes < wide.info().weight_bytes * 51 / 100);
     assert!(plan_bytes(&half) < plan_bytes(&wide), "{} {}", plan_bytes(&half), plan_bytes(&wide));
+}
+
+#[test]
+fn a_model_that_mezzo_converted_builds() {
+    if library("converted").is_none() {
+        return;
+    }
+    let converted = convert(&digits(), &ConvertOptions::default()).unwrap();
+    let engine = build(&converted.model, &digits_options()).unwrap();
+    assert_eq!(engine.info().inputs[0].data_type(), Some(DataType::Float16));
+    assert!(engine.info().half_nodes >= 10 && engine.info().float_nodes == 0, "{:?}", engine.info());
+
+    let keep = ConvertOptions { keep_io: true, ..ConvertOptions::default() };
+    let engine = build(&convert(&digits(), &keep).unwrap().model, &digits_options()).unwrap();
+    assert_eq!(engine.info().inputs[0].data_type(), Some(DataType::Float32));
+    assert!(engine.info().half_nodes >= 10 && engine.info().float_nodes == 1, "{:?}", engine.info());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh cmake     a cmake of at least 3.16 (the system's if it has one)
 #   tools/setup.sh judges    the Python packages that judge the results (tests/python/requirements.txt)
+#   tools/setup.sh tensorrt  TensorRT-RTX and the lean runtime, where there are wheels for the machine (190 MB)
 #
 # Python packages go to build/python by "pip install --target": no virtual environment module is needed, and nothing of
 # the system changes. tools/env.sh puts them on the paths.
@@ -53,8 +54,13 @@ setup_cmake() {
 case "${1:-}" in
 cmake) setup_cmake ;;
 judges) pip_install tests/python/requirements.txt ;;
+tensorrt) # Not needed: without them their tests are skipped and say so.
+    for library in rtx lean; do
+        PYTHON=$python tools/fetch_tensorrt.sh $library || say "tests of TensorRT ($library) will be skipped"
+    done
+    ;;
 *)
-    say "usage: tools/setup.sh cmake|judges"
+    say "usage: tools/setup.sh cmake|judges|tensorrt"
     exit 2
     ;;
 esac
