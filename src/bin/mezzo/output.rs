@@ -1,0 +1,103 @@
+//! What the command says: results on stdout, notes and the one line of error on stderr.
+
+use mezzo::{Error, Result};
+use std::io::{self, Write};
+
+/// Prints a result. A reader that has closed the pipe (`mezzo ... | head`) has seen enough: that is no failure.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("cannot write to standard output", &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a JSON value, indented.
+pub fn print_json(value: &serde_json::Value) -> Result<()> {
+    print(&format!("{value:#}"))
+}
+
+/// A note beside the result.
+pub fn note(text: &str) {
+    // A closed stderr has no one to tell.
+    let _ = writeln!(io::stderr(), "note: {}", printable(text));
+}
+
+/// The one line of a failure.
+pub fn error(message: &str) {
+    let _ = writeln!(io::stderr(), "error: {}", printable(message));
+}
+
+/// The text on one line, safe for a terminal.
+pub fn printable(text: &str) -> String {
+    text.lines().map(|l| escaped(l.trim())).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Text of several lines, each safe for a terminal.
+pub fn printable_lines(text: &str) -> String {
+    text.lines().map(escaped).collect::<Vec<_>>().join("\n")
+}
+
+/// Control characters steer a terminal, and names come out of files from anywhere.
+fn escaped(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len());
+    for c in line.chars() {
+        if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
+}
+
+/// Rows in aligned columns, each line indented by two spaces. Columns named in `right` are aligned to the right.
+pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(c, (cell, &w))| if right.contains(&c) { format!("{cell:>w$}") } else { format!("{cell:<w$}") });
+        format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_string()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A byte count for people: exact, and in a larger unit where that helps.
+pub fn bytes(n: u64) -> String {
+    let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(size, _)| n >= *size) {
+        Some((size, unit)) => format!("{:.1} {unit}", n as f64 / *size as f64),
+        None => format!("{n} bytes"),
+    }
+}
+
+/// "1 node", "2 nodes".
+pub fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_one_line_that_steers_no_terminal() {
+        assert_eq!(printable("a\n  b\u{1b}[31m\n\nc"), "a b\\u{1b}[31m c");
+        assert_eq!(printable_lines("a\n  b\u{1b}\n"), "a\n  b\\u{1b}");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "5".into(), "x".into()]];
+        assert_eq!(table(&rows, &[1]), "  a     10\n  long   5  x");
+    }
+
+    #[test]
+    fn bytes_are_readable() {
+        assert_eq!(
+            (bytes(1023), bytes(1536), bytes(3 << 30)),
+            ("1023 bytes".into(), "1.5 KiB".into(), "3.0 GiB".into())
+        );
+    }
+}
