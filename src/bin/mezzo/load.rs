@@ -61,7 +61,7 @@ pub fn build(model: &Model, backend: &str, threads: usize, progress: &Progress) 
         &environment(),
         model,
         backend,
-        &backend::BuildOptions { threads },
+        &backend::BuildOptions { threads, ..backend::BuildOptions::default() },
         &backend::Progress { callback: Some(&report) },
     )
 }
