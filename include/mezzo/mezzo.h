@@ -1333,7 +1333,17 @@ mezzo_error_t *mezzo_engine_options_set_progress(mezzo_engine_options_t *options
                                                  void *user,
                                                  mezzo_release_callback_t release);
 
-/// Sets an option by name: threads.
+/// Sets an option by name.
+///
+/// - threads: see mezzo_engine_options_set_threads().
+/// - profile: adds a profile, the smallest, most frequent and largest shapes of dynamic inputs, as in
+///   "image=1x3x224x224:8x3x224x224:32x3x224x224" (several inputs are separated by semicolons). The TensorRT backends need
+///   one for a model with dynamic inputs; the CPU backend takes any shape.
+/// - tensorrt.library: the file or folder of TensorRT, instead of the places it is looked for.
+/// - tensorrt.allow_untested: true lets versions pass that are newer than the tested ones.
+/// - tensorrt.workspace: the most scratch memory of an engine, in bytes.
+/// - tensorrt.optimization_level: how long TensorRT's builder searches, 0 to 5.
+/// - tensorrt.tf32: whether FP32 matrix products may run in TF32.
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.

@@ -7,7 +7,7 @@ pub mod tensorrt;
 mod value;
 
 pub use io::{IoDim, IoInfo, IoKind, LoadOptions, PartSource, Progress, Section, SectionReader};
-pub use profile::{ShapeProfile, ShapeRange};
+pub use profile::{ShapeProfile, ShapeRange, parse_profile};
 pub use tensorrt::TensorRtOptions;
 pub use value::{TensorValue, Value, byte_size};
 

@@ -19,6 +19,21 @@ pub struct ShapeRange {
 /// The ranges of the dynamic inputs, by name.
 pub type ShapeProfile = BTreeMap<String, ShapeRange>;
 
+/// Reads "image=1x3x224x224:8x3x224x224:32x3x224x224;mask=1x10": ranges of several inputs, separated by semicolons.
+pub fn parse_profile(text: &str) -> Result<ShapeProfile> {
+    let mut profile = ShapeProfile::new();
+    for part in text.split(';') {
+        // An input's name may have an equals sign, a range has none.
+        let Some((name, range)) = part.rsplit_once('=').filter(|(name, _)| !name.is_empty()) else {
+            bail!(InvalidArgument, "'{part}' in a profile is not INPUT=MIN:OPT:MAX");
+        };
+        if profile.insert(name.to_string(), ShapeRange::parse(range)?).is_some() {
+            bail!(InvalidArgument, "the profile '{text}' has two ranges for input '{name}'");
+        }
+    }
+    Ok(profile)
+}
+
 impl ShapeRange {
     /// Reads "1x3x224x224:8x3x224x224:32x3x224x224" (min, opt, max), or one shape that is all three.
     pub fn parse(text: &str) -> Result<ShapeRange> {
@@ -129,6 +144,15 @@ mod tests {
         assert_eq!(ShapeRange::parse("2x3").unwrap().opt, [2, 3]);
         for bad in ["", "1x3:2x3", "1x3:2x3:3x3:4x3", "ax3", "-1x3", "1x:2x:3x"] {
             assert!(ShapeRange::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn profiles_are_read() {
+        let profile = parse_profile("x=1x3:4x3:8x3;a=b=2").unwrap();
+        assert_eq!((profile["x"].max.as_slice(), profile["a=b"].min.as_slice()), ([8, 3].as_slice(), [2].as_slice()));
+        for bad in ["", "x", "=1x3", "x=", "x=1;x=2", "x=1;"] {
+            assert!(parse_profile(bad).is_err(), "{bad}");
         }
     }
 

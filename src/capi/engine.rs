@@ -80,7 +80,8 @@ pub unsafe extern "C" fn mezzo_engine_build(
             let callback = options.and_then(EngineOptionsBody::progress);
             let progress =
                 Progress { callback: callback.as_ref().map(|f| -> &(dyn Fn(&str, f32) -> bool + Sync) { f }) };
-            let build = BuildOptions { threads: options.map_or(0, |o| o.threads), ..BuildOptions::default() };
+            let build =
+                options.map_or_else(BuildOptions::default, |o| BuildOptions { threads: o.threads, ..o.build.clone() });
             let built = Engine::build(&env, &model.model, backend, &build, &progress)?;
             out.set(shared(built.into()));
             Ok(())

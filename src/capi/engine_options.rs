@@ -6,6 +6,7 @@ use super::error::mezzo_error_t;
 use super::handle::{free_owned, handle, owned};
 use super::keys::{self, Key};
 use super::strings::Text;
+use crate::backend::{BuildOptions, parse_profile};
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ type ProgressCallback = Callback<unsafe extern "C" fn(*mut c_void, *const c_char
 #[derive(Default)]
 pub(super) struct EngineOptionsBody {
     pub(super) threads: usize,
+    /// What only a build takes; its `threads` is not used.
+    pub(super) build: BuildOptions,
     progress: Option<Arc<ProgressCallback>>,
 }
 
@@ -47,14 +50,64 @@ impl EngineOptionsBody {
     }
 }
 
-const KEYS: &[Key<EngineOptionsBody>] = &[Key {
-    name: "threads",
-    values: "a whole number, 0 for the environment's",
-    set: |o, v| {
-        o.threads = v.parse().ok()?;
-        Some(())
+const KEYS: &[Key<EngineOptionsBody>] = &[
+    Key {
+        name: "threads",
+        values: "a whole number, 0 for the environment's",
+        set: |o, v| {
+            o.threads = v.parse().ok()?;
+            Some(())
+        },
     },
-}];
+    Key {
+        name: "profile",
+        values: "INPUT=MIN:OPT:MAX, several inputs separated by semicolons, as in image=1x3x224x224:8x3x224x224:32x3x224x224",
+        set: |o, v| {
+            o.build.profiles.push(parse_profile(v).ok()?);
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.library",
+        values: "a file or a folder",
+        set: |o, v| {
+            o.build.tensorrt.library = Some(Some(v).filter(|v| !v.is_empty())?.into());
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.allow_untested",
+        values: "true or false",
+        set: |o, v| {
+            o.build.tensorrt.allow_untested = keys::boolean(v)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.workspace",
+        values: "a number of bytes",
+        set: |o, v| {
+            o.build.tensorrt.workspace = Some(v.parse().ok()?);
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.optimization_level",
+        values: "0 to 5",
+        set: |o, v| {
+            o.build.tensorrt.optimization_level = Some(v.parse().ok().filter(|level| (0..=5).contains(level))?);
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.tf32",
+        values: "true or false",
+        set: |o, v| {
+            o.build.tensorrt.tf32 = Some(keys::boolean(v)?);
+            Some(())
+        },
+    },
+];
 
 /// New options with the defaults. Free them with mezzo_engine_options_free().
 #[unsafe(no_mangle)]
@@ -108,7 +161,17 @@ pub unsafe extern "C" fn mezzo_engine_options_set_progress(
     }
 }
 
-/// Sets an option by name: threads.
+/// Sets an option by name.
+///
+/// - threads: see mezzo_engine_options_set_threads().
+/// - profile: adds a profile, the smallest, most frequent and largest shapes of dynamic inputs, as in
+///   "image=1x3x224x224:8x3x224x224:32x3x224x224" (several inputs are separated by semicolons). The TensorRT backends need
+///   one for a model with dynamic inputs; the CPU backend takes any shape.
+/// - tensorrt.library: the file or folder of TensorRT, instead of the places it is looked for.
+/// - tensorrt.allow_untested: true lets versions pass that are newer than the tested ones.
+/// - tensorrt.workspace: the most scratch memory of an engine, in bytes.
+/// - tensorrt.optimization_level: how long TensorRT's builder searches, 0 to 5.
+/// - tensorrt.tf32: whether FP32 matrix products may run in TF32.
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.
@@ -124,5 +187,41 @@ pub unsafe extern "C" fn mezzo_engine_options_set(
         call("mezzo_engine_options_set", |c| {
             keys::set(KEYS, c.get_mut("options", options)?, c.text("key", key)?, c.text("value", value)?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_options_are_set_by_name() {
+        let mut options = EngineOptionsBody::default();
+        for (key, value) in [
+            ("profile", "x=1:2:3"),
+            ("profile", "x=4;y=1x2"),
+            ("tensorrt.library", "/opt/trt"),
+            ("tensorrt.allow_untested", "true"),
+            ("tensorrt.workspace", "1048576"),
+            ("tensorrt.optimization_level", "3"),
+            ("tensorrt.tf32", "false"),
+        ] {
+            keys::set(KEYS, &mut options, key, value).unwrap();
+        }
+        assert_eq!(options.build.profiles.len(), 2);
+        assert_eq!(options.build.profiles[0]["x"].max, [3]);
+        let trt = &options.build.tensorrt;
+        assert_eq!(trt.library.as_deref(), Some(std::path::Path::new("/opt/trt")));
+        assert_eq!((trt.allow_untested, trt.workspace, trt.tf32), (true, Some(1 << 20), Some(false)));
+        assert_eq!(trt.optimization_level, Some(3));
+        for (key, value) in [
+            ("profile", "x"),
+            ("tensorrt.library", ""),
+            ("tensorrt.workspace", "-1"),
+            ("tensorrt.optimization_level", "6"),
+            ("tensorrt.tf32", "maybe"),
+        ] {
+            assert!(keys::set(KEYS, &mut options, key, value).is_err(), "{key}={value}");
+        }
     }
 }
