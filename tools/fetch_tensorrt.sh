@@ -16,8 +16,9 @@ fetch() {
     target=build/$1
     [ -f "$target/.complete" ] && return 0
     say "downloading $4 into $target"
-    mkdir -p "$target"
-    scratch=$(mktemp -d "$target/.download.XXXXXX")
+    # The target appears only when all is there: the tests take an existing folder at its word.
+    mkdir -p build
+    scratch=$(mktemp -d build/.download.XXXXXX)
     trap 'rm -rf "$scratch"' EXIT
     printf '%s --hash=sha256:%s\n' "$4" "$5" >"$scratch/wheel.txt"
     "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --no-cache-dir \
@@ -26,16 +27,18 @@ fetch() {
     "$python" - "$scratch" "$target" "$@" <<'EOF'
 import pathlib, shutil, sys, zipfile
 scratch, target = map(pathlib.Path, sys.argv[1:3])
+(scratch / "files").mkdir()
 with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
     for name in wheel.namelist():
         base = name.rsplit("/", 1)[-1]
         if base.startswith(tuple(sys.argv[3:])):
-            with wheel.open(name) as source, open(scratch / base, "wb") as out:
+            with wheel.open(name) as source, open(scratch / "files" / base, "wb") as out:
                 shutil.copyfileobj(source, out)
-            (scratch / base).replace(target / base)
+(scratch / "files" / ".complete").touch()
+shutil.rmtree(target, ignore_errors=True)
+(scratch / "files").rename(target)
 EOF
     rm -rf "$scratch"
-    : >"$target/.complete"
     say "$target has $(ls "$target" | tr '\n' ' ')"
 }
 
