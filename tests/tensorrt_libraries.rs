@@ -1,18 +1,21 @@
 //! Other versions of TensorRT load, tell their version, and fail cleanly where there is no driver. The libraries come
 //! from `tools/fetch_tensorrt.sh lean` and `tools/fetch_tensorrt.sh 8.5`; where one is missing, its test says so and passes.
 
+mod tensorrt_common;
+
 use mezzo::backend::{BuildOptions, Progress, ShapeProfile, ShapeRange, TensorRtOptions};
 use mezzo::engine::{Engine, Env};
 use mezzo::frontend::onnx;
 use mezzo::sys::tensorrt::{Api, Builder, Family, Flavour, SearchPaths};
 use mezzo::{ErrorCode, ErrorDomain};
 use std::path::{Path, PathBuf};
+use tensorrt_common::say;
 
 /// A file or folder under build/, or None with a word about it.
 fn place(path: &str, fetch: &str) -> Option<PathBuf> {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("build").join(path);
     if !place.exists() {
-        eprintln!("SKIPPED: there is no build/{path}; run 'tools/fetch_tensorrt.sh {fetch}'");
+        say(&format!("SKIPPED: there is no build/{path}; run 'tools/fetch_tensorrt.sh {fetch}'"));
         return None;
     }
     Some(place)

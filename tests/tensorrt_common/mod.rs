@@ -6,6 +6,7 @@ use mezzo::engine::{Engine, Env, EnvOptions};
 use mezzo::frontend::onnx;
 use mezzo::model::Model;
 use mezzo::sys::tensorrt::{Api, Flavour, SearchPaths, VARIABLE};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,10 +18,15 @@ pub fn folder() -> PathBuf {
 /// The library, or None with a word about it. A library that was asked for and does not load is a failure.
 pub fn library(test: &str) -> Option<&'static Api> {
     if std::env::var_os(VARIABLE).is_none() && !folder().is_dir() {
-        eprintln!("SKIPPED {test}: there is no TensorRT-RTX; run 'tools/fetch_tensorrt.sh rtx', or set {VARIABLE}");
+        say(&format!("SKIPPED {test}: there is no TensorRT-RTX; run 'tools/fetch_tensorrt.sh rtx', or set {VARIABLE}"));
         return None;
     }
     Some(Api::load(Flavour::Rtx, &SearchPaths::new(None, &[folder()]), false).expect("TensorRT-RTX"))
+}
+
+/// Tells the user: the output of tests that pass is hidden, unless it is written past the test harness.
+pub fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// An environment that finds the library.
