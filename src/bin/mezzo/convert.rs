@@ -166,7 +166,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The file for the report, which must not be one of the models.
 fn report_file(path: &Path, args: &Args) -> Result<AtomicFile> {
-    if [&args.input, &args.output].iter().any(|model| same_file(model, path)) {
+    if [&args.input, &args.output].iter().any(|model| output::same_file(model, path)) {
         bail!(
             InvalidArgument,
             "the report would overwrite the model '{}': give --report a file of its own",
@@ -174,8 +174,4 @@ fn report_file(path: &Path, args: &Args) -> Result<AtomicFile> {
         );
     }
     AtomicFile::create(path)
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    a == b || std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
 }

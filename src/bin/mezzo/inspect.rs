@@ -251,7 +251,8 @@ fn io_text(lines: &mut Vec<String>, what: &str, ios: &[IoInfo]) {
     lines.push(table(&rows, &[]));
 }
 
-fn engine_json(info: &EngineInfo) -> Json {
+/// What an engine is, for machines.
+pub fn engine_json(info: &EngineInfo) -> Json {
     json!({
         "kind": "engine",
         "backend": info.backend,
@@ -264,7 +265,8 @@ fn engine_json(info: &EngineInfo) -> Json {
     })
 }
 
-fn engine_text(info: &EngineInfo) -> String {
+/// What an engine is, for people.
+pub fn engine_text(info: &EngineInfo) -> String {
     let mut lines = vec![format!("Mezzo engine for the backend '{}', version {}", info.backend, info.backend_version)];
     io_text(&mut lines, "inputs", &info.inputs);
     io_text(&mut lines, "outputs", &info.outputs);

@@ -18,6 +18,21 @@ pub enum Loaded {
     Engine(Arc<Engine>),
 }
 
+/// The option of all that executes.
+#[derive(clap::Args)]
+pub struct Threads {
+    /// Threads that execute; 0 is one per core
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
+}
+
+impl Threads {
+    /// The number, 0 for one per core.
+    pub fn get(&self) -> usize {
+        self.threads.into()
+    }
+}
+
 /// True when the file begins as an engine does. What cannot be read is left to the loader, whose errors say why.
 pub fn is_engine(path: &Path) -> bool {
     let mut start = [0; 8];

@@ -3,13 +3,18 @@
 //! One file a subcommand. Results go to stdout, notes and progress to stderr; a failure is one line on stderr that begins
 //! with `error:` and carries the remedy. Exit codes: 0 success, 1 failure, 2 a command line that is not understood.
 
-#![allow(dead_code)] // the other subcommands follow
-
+mod bench;
+mod build;
+mod compare;
 mod convert;
+mod inputs;
 mod inspect;
 mod load;
+mod npy;
+mod npy_header;
 mod output;
 mod progress;
+mod run;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 use std::process::ExitCode;
@@ -26,6 +31,10 @@ struct Cli {
 enum Command {
     Inspect(inspect::Args),
     Convert(convert::Args),
+    Build(build::Args),
+    Run(run::Args),
+    Compare(compare::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +45,10 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

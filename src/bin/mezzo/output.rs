@@ -2,6 +2,7 @@
 
 use mezzo::{Error, Result};
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Prints a result. A reader that has closed the pipe (`mezzo ... | head`) has seen enough: that is no failure.
 pub fn print(text: &str) -> Result<()> {
@@ -72,6 +73,28 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// A number in the digits that tell: four, in plain notation where that is short.
+pub fn number(x: f64) -> String {
+    match x.abs() {
+        0.0 => "0".into(),
+        a if (1e-3..1e5).contains(&a) => {
+            let digits = (3 - a.log10().floor() as i32).clamp(0, 6) as usize;
+            format!("{x:.digits$}")
+        }
+        _ => format!("{x:.3e}"),
+    }
+}
+
+/// "[1,10]".
+pub fn shape(dims: &[usize]) -> String {
+    format!("[{}]", dims.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+}
+
+/// True when both paths lead to one existing file, or are equal.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    a == b || std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
+}
+
 /// "1 node", "2 nodes".
 pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
@@ -91,6 +114,12 @@ mod tests {
     fn columns_are_aligned() {
         let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "5".into(), "x".into()]];
         assert_eq!(table(&rows, &[1]), "  a     10\n  long   5  x");
+    }
+
+    #[test]
+    fn numbers_have_four_digits() {
+        let texts = [0.0, 1.0, -12.34567, 0.00123456, 65504.0, 1.5e-7, 1e9, f64::INFINITY].map(number);
+        assert_eq!(texts, ["0", "1.000", "-12.35", "0.001235", "65504", "1.500e-7", "1.000e9", "inf"]);
     }
 
     #[test]
