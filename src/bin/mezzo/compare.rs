@@ -24,16 +24,21 @@ pub struct Args {
     #[command(flatten)]
     inputs: InputArgs,
     /// Fail if an output differs by more than this part of its largest value in A
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = bound)]
     max_rel: Option<f64>,
     /// Fail if the cosine between an output in A and in B is below this
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = bound)]
     min_cosine: Option<f64>,
     #[command(flatten)]
     threads: load::Threads,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// NaN as a bound would be one that nothing passes, or everything.
+fn bound(text: &str) -> std::result::Result<f64, String> {
+    text.parse().ok().filter(|x: &f64| !x.is_nan()).ok_or_else(|| "give a number, as in 0.02".into())
 }
 
 /// Runs the subcommand.
@@ -80,7 +85,7 @@ impl Args {
         }
         let worst = outputs.iter().max_by(|x, y| x.max_rel.total_cmp(&y.max_rel));
         if let (Some(bound), Some(o)) = (self.max_rel, worst)
-            && !(o.max_rel <= bound)
+            && (o.max_rel.is_nan() || o.max_rel > bound)
         {
             bail!(
                 Precision,
@@ -92,7 +97,7 @@ impl Args {
         }
         let worst = outputs.iter().min_by(|x, y| x.cosine.total_cmp(&y.cosine));
         if let (Some(bound), Some(o)) = (self.min_cosine, worst)
-            && !(o.cosine >= bound)
+            && (o.cosine.is_nan() || o.cosine < bound)
         {
             bail!(
                 Precision,

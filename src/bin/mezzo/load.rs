@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// What a file holds.
 pub enum Loaded {
     /// A model.
-    Model(Model),
+    Model(Box<Model>),
     /// An engine.
     Engine(Arc<Engine>),
 }
@@ -49,7 +49,7 @@ pub fn load(path: &Path, threads: usize, progress: &Progress) -> Result<Loaded> 
         let options = backend::LoadOptions { threads };
         return Ok(Loaded::Engine(Engine::load(&environment(), path, &options)?));
     }
-    model(path, progress).map(Loaded::Model)
+    model(path, progress).map(|m| Loaded::Model(Box::new(m)))
 }
 
 /// Loads a model; an engine in its place is an error that says so.
