@@ -206,6 +206,22 @@ impl Model {
             .find(|f| f.name == node.op_type && norm_domain(&f.domain) == node.domain() && f.overload == node.overload)
     }
 
+    /// The model with every pending conversion done; the rest is shared.
+    pub fn materialized(&self) -> crate::Result<Model> {
+        let mut model = self.clone();
+        let mut convert = |t: &mut Tensor| {
+            if t.is_pending() {
+                *t = t.materialize()?;
+            }
+            Ok(())
+        };
+        model.graph.visit_tensors_mut(&mut convert)?;
+        for f in &mut model.functions {
+            f.nodes.iter_mut().try_for_each(|n| n.visit_tensors_mut(&mut convert))?;
+        }
+        Ok(model)
+    }
+
     /// Bytes of all tensors in their declared types: initializers and tensor attributes of every graph and function.
     pub fn weight_bytes(&self) -> u64 {
         let mut sum = 0u64;
@@ -254,6 +270,12 @@ impl Graph {
             f(&s.indices.tensor);
         }
         self.nodes.iter().for_each(|n| n.visit_tensors(f));
+    }
+
+    /// Calls `f` on every dense tensor of this graph and its subgraphs, to be changed.
+    pub fn visit_tensors_mut(&mut self, f: &mut dyn FnMut(&mut Tensor) -> crate::Result<()>) -> crate::Result<()> {
+        self.initializers.iter_mut().try_for_each(|i| f(&mut i.tensor))?;
+        self.nodes.iter_mut().try_for_each(|n| n.visit_tensors_mut(f))
     }
 }
 
@@ -340,6 +362,19 @@ impl Node {
             Some(o) => format!("with output '{o}' ({domain}{op})"),
             None => format!("({domain}{op})"),
         }
+    }
+
+    fn visit_tensors_mut(&mut self, f: &mut dyn FnMut(&mut Tensor) -> crate::Result<()>) -> crate::Result<()> {
+        for a in &mut self.attributes {
+            match &mut a.value {
+                AttributeValue::Tensor(t) => f(&mut t.tensor)?,
+                AttributeValue::Tensors(ts) => ts.iter_mut().try_for_each(|t| f(&mut t.tensor))?,
+                AttributeValue::Graph(g) => g.visit_tensors_mut(f)?,
+                AttributeValue::Graphs(gs) => gs.iter_mut().try_for_each(|g| g.visit_tensors_mut(f))?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn visit_tensors(&self, f: &mut impl FnMut(&Tensor)) {

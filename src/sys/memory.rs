@@ -10,6 +10,19 @@ use std::sync::Arc;
 /// Alignment of every block Mezzo allocates: one cache line, enough for every SIMD load.
 pub const ALIGNMENT: usize = 64;
 
+/// Bytes of memory the machine has; `usize::MAX` where the system does not say.
+pub fn physical_bytes() -> usize {
+    #[cfg(unix)]
+    {
+        // SAFETY: sysconf only reads.
+        let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+        if let (Ok(pages @ 1..), Ok(size @ 1..)) = (usize::try_from(pages), usize::try_from(size)) {
+            return pages.saturating_mul(size);
+        }
+    }
+    usize::MAX
+}
+
 /// A caller's allocator (`mezzo_allocator_t`). Both callbacks may be called from any thread at any time until `finalize`.
 pub struct ForeignAllocator {
     /// Returns `size` bytes aligned to `alignment`, or NULL.

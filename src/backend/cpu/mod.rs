@@ -1,18 +1,53 @@
-//! The embedded CPU backend (in work).
-use super::*;
+//! The embedded CPU backend: always there, and the reference that FP16 results are judged by.
+//!
+//! A tensor has its declared type in memory; every operator reads its inputs widened, computes and accumulates in FP32
+//! (FP64 tensors in FP64), and rounds once, to nearest even, when it stores. docs/cpu.md says more.
+//!
+//! | file or folder | what |
+//! |---|---|
+//! | `engine`, `context` | the backend traits |
+//! | `plan/` | graph to steps over numbered slots |
+//! | `exec` | runs a plan |
+//! | `ops/` | operators: attributes, shapes, types; one file a family |
+//! | `kernels/` | arithmetic on slices |
+//! | `tensor`, `value`, `memory`, `threads` | what they work on |
+
+mod context;
+mod engine;
+mod exec;
+mod kernels;
+mod memory;
+mod ops;
+mod packed;
+mod plan;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod value;
+
+use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
+use crate::Result;
+use crate::model::Model;
+use std::sync::Arc;
+
 /// The CPU backend.
 pub struct CpuBackend;
+
 impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
         "cpu"
     }
+
     fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").into()
     }
-    fn build(&self, _: &Model, _: &BuildOptions, _: &Progress) -> Result<Arc<dyn LoadedEngine>> {
-        todo!()
+
+    fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>> {
+        Ok(Arc::new(engine::CpuEngine::build(model, options.threads, progress)?))
     }
-    fn load(&self, _: &SectionReader, _: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
-        todo!()
+
+    fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
+        Ok(Arc::new(engine::CpuEngine::load(sections, options.threads)?))
     }
 }

@@ -1,0 +1,140 @@
+//! An engine of the CPU backend: the model in canonical form, and its plan.
+
+use super::CpuBackend;
+use super::context::CpuContext;
+use super::memory::Pool;
+use super::plan::{self, Plan, Step};
+use super::threads::Threads;
+use crate::backend::{
+    Backend, BackendContext, EngineInfo, IoInfo, LoadedEngine, PartSource, Progress, Section, SectionReader,
+};
+use crate::frontend::onnx::{self, External};
+use crate::model::{DataType, Model};
+use crate::sys::memory::physical_bytes;
+use crate::{Result, err};
+use bytes::Bytes;
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Section with the graph, an ONNX message whose larger tensors lie in the other section.
+const MODEL: &str = "model";
+/// Section with the tensors.
+const WEIGHTS: &str = "weights";
+/// Name that the graph gives to the second section.
+const LOCATION: &str = "weights";
+/// Tensors start at multiples of this in their section.
+const ALIGNMENT: u64 = 64;
+/// Smaller tensors stay in the graph.
+const MIN_BYTES: usize = 1024;
+
+/// A CPU engine. Immutable; contexts share it.
+pub struct CpuEngine {
+    model: Model,
+    info: EngineInfo,
+    plan: Plan,
+    threads: Threads,
+}
+
+impl CpuEngine {
+    /// Builds an engine.
+    pub fn build(model: &Model, threads: usize, progress: &Progress) -> Result<CpuEngine> {
+        let model = model.materialized()?;
+        let threads = Threads::new(threads)?;
+        let plan = plan::build(&model, &Pool::new(physical_bytes()), progress)?;
+        progress.step("plan", 1.0)?;
+        let (mut nodes, mut half_nodes, mut float_nodes) = (0, 0, 0);
+        plan.visit(0, &mut |_, step| {
+            nodes += 1;
+            match float_kind(step) {
+                Some(true) => half_nodes += 1,
+                Some(false) => float_nodes += 1,
+                None => {}
+            }
+        });
+        let info = EngineInfo {
+            backend: CpuBackend.name().into(),
+            backend_version: CpuBackend.version(),
+            inputs: model.graph.real_inputs().map(IoInfo::of).collect(),
+            outputs: model.graph.outputs.iter().map(IoInfo::of).collect(),
+            weight_bytes: model.weight_bytes(),
+            activation_bytes: None,
+            half_nodes,
+            float_nodes,
+            nodes,
+        };
+        Ok(CpuEngine { model, info, plan, threads })
+    }
+
+    /// Loads what [`LoadedEngine::sections`] wrote.
+    pub fn load(sections: &SectionReader, threads: usize) -> Result<CpuEngine> {
+        let weights = HashMap::from([(LOCATION.to_string(), sections.get(WEIGHTS)?.clone())]);
+        let graph = sections.get(MODEL)?.clone();
+        let model = onnx::load_bytes(graph, External::Memory(&weights), &onnx::LoadOptions::default())
+            .map_err(|e| e.context("the engine's model"))?;
+        CpuEngine::build(&model, threads, &Progress::default())
+    }
+
+    /// The plan.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The threads.
+    pub(super) fn threads(&self) -> &Threads {
+        &self.threads
+    }
+}
+
+/// True for a step on FP16 or BF16 tensors, false for one on FP32 or FP64, `None` for others.
+fn float_kind(step: &Step) -> Option<bool> {
+    let floats = || step.input_types.iter().chain(&step.output_types).flatten().filter(|t| t.is_float());
+    let half = floats().any(|t: &DataType| t.is_half());
+    floats().next().map(|_| half)
+}
+
+impl LoadedEngine for CpuEngine {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        let types = |list: &[Option<DataType>]| -> Vec<Option<&str>> { list.iter().map(|t| t.map(DataType::name)).collect() };
+        let mut steps = Vec::new();
+        self.plan.visit(0, &mut |depth, step| {
+            steps.push(json!({
+                "name": &*step.name,
+                "op": step.op,
+                "inputs": types(&step.input_types),
+                "outputs": types(&step.output_types),
+                "depth": depth,
+            }));
+        });
+        json!({ "backend": self.info.backend, "threads": self.threads.count(), "steps": steps })
+    }
+
+    fn sections(&self) -> Result<Vec<Section>> {
+        let split = onnx::split(&self.model, LOCATION, ALIGNMENT, MIN_BYTES)?;
+        let mut parts = Vec::new();
+        let mut at = 0u64;
+        let pad = |from: u64, to: u64| {
+            usize::try_from(to.checked_sub(from)?).ok().filter(|n| *n > 0).map(PartSource::Zeros)
+        };
+        for (offset, tensor) in split.tensors {
+            parts.extend(pad(at, offset));
+            at = offset
+                .checked_add(tensor.byte_len() as u64)
+                .ok_or_else(|| err!(Internal, "weights larger than memory can be"))?;
+            parts.push(PartSource::Tensor(tensor));
+        }
+        parts.extend(pad(at, split.weights_len));
+        Ok(vec![
+            Section { name: MODEL, parts: vec![PartSource::Bytes(Bytes::from(split.graph))] },
+            Section { name: WEIGHTS, parts },
+        ])
+    }
+
+    fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>> {
+        Ok(Box::new(CpuContext::new(self)))
+    }
+}

@@ -1,0 +1,181 @@
+//! The innermost kernels: a tile of C in registers, fed from two panels. Each has a portable twin that tests compare it
+//! with.
+#![allow(unsafe_code)] // vector instructions and raw pointers into a checked rectangle of C
+
+use super::super::math::Float;
+use super::super::simd;
+use std::sync::OnceLock;
+
+/// A kernel for one float type.
+pub struct Micro<F> {
+    /// Rows of its tile.
+    pub mr: usize,
+    /// Columns of its tile.
+    pub nr: usize,
+    tile: unsafe fn(&Tile<F>),
+}
+
+/// A block of C and the panels it is made of.
+pub(super) struct Block<'a, F> {
+    pub rows: usize,
+    pub columns: usize,
+    pub steps: usize,
+    pub a: &'a [F],
+    pub b: &'a [F],
+    /// Add to what is there, or replace it.
+    pub accumulate: bool,
+}
+
+/// One tile of C: at most `mr` rows and exactly `nr` columns.
+struct Tile<F> {
+    rows: usize,
+    steps: usize,
+    a: *const F,
+    b: *const F,
+    c: *mut F,
+    stride: usize,
+    accumulate: bool,
+}
+
+/// Columns of the widest tile, rows of the highest.
+const MAX_TILE: usize = 16 * 6;
+
+impl<F: Float> Micro<F> {
+    /// Computes a block into `c`, whose rows are `stride` apart.
+    ///
+    /// # Safety
+    /// `c` is valid for the block's rows and columns, and nobody else uses it.
+    pub(super) unsafe fn block(&self, block: &Block<F>, c: *mut F, stride: usize) {
+        assert!(block.a.len() >= block.rows.next_multiple_of(self.mr) * block.steps);
+        assert!(block.b.len() >= block.columns.next_multiple_of(self.nr) * block.steps);
+        for column in (0..block.columns).step_by(self.nr) {
+            let columns = self.nr.min(block.columns - column);
+            let b = block.b[column * block.steps..].as_ptr();
+            for row in (0..block.rows).step_by(self.mr) {
+                let rows = self.mr.min(block.rows - row);
+                let a = block.a[row * block.steps..].as_ptr();
+                let mut tile = Tile { rows, steps: block.steps, a, b, c, stride, accumulate: block.accumulate };
+                if columns == self.nr {
+                    // SAFETY: the tile lies in the block; the panels have `steps` steps (asserted above).
+                    unsafe {
+                        tile.c = c.add(row * stride + column);
+                        (self.tile)(&tile);
+                    }
+                    continue;
+                }
+                // A tile that is cut off is made aside.
+                let mut aside = [F::ZERO; MAX_TILE];
+                tile.c = aside.as_mut_ptr();
+                tile.stride = self.nr;
+                tile.accumulate = false;
+                // SAFETY: `aside` holds a whole tile.
+                unsafe { (self.tile)(&tile) };
+                for r in 0..rows {
+                    // SAFETY: these columns of row `r` lie in the block.
+                    let out = unsafe { std::slice::from_raw_parts_mut(c.add((row + r) * stride + column), columns) };
+                    for (o, &v) in out.iter_mut().zip(&aside[r * self.nr..]) {
+                        *o = if block.accumulate { *o + v } else { v };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The kernel for FP32 on this processor.
+pub fn micro_f32() -> &'static Micro<f32> {
+    static CHOICE: OnceLock<Micro<f32>> = OnceLock::new();
+    CHOICE.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        if simd::has_avx2() {
+            return Micro { mr: 6, nr: 16, tile: avx2::tile };
+        }
+        Micro { mr: 4, nr: 8, tile: portable::<f32, 4, 8> }
+    })
+}
+
+/// The kernel for FP64.
+pub fn micro_f64() -> &'static Micro<f64> {
+    static CHOICE: Micro<f64> = Micro { mr: 4, nr: 8, tile: portable_wide };
+    &CHOICE
+}
+
+unsafe fn portable_wide(t: &Tile<f64>) {
+    // SAFETY: as the caller promises.
+    simd::vectorize(|| unsafe { portable::<f64, 4, 8>(t) });
+}
+
+/// Any float, any processor: the compiler finds the vector instructions that are always there.
+#[inline(always)]
+unsafe fn portable<F: Float, const MR: usize, const NR: usize>(t: &Tile<F>) {
+    // SAFETY: the panels have `steps` steps of MR and NR lanes.
+    let (a, b) = unsafe {
+        (std::slice::from_raw_parts(t.a, t.steps * MR), std::slice::from_raw_parts(t.b, t.steps * NR))
+    };
+    let mut sums = [[F::ZERO; NR]; MR];
+    for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0) {
+        for (sums, &a) in sums.iter_mut().zip(a) {
+            for (s, &b) in sums.iter_mut().zip(b) {
+                *s += a * b;
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate().take(t.rows) {
+        // SAFETY: row `r` of the tile.
+        let out = unsafe { std::slice::from_raw_parts_mut(t.c.add(r * t.stride), NR) };
+        for (o, &s) in out.iter_mut().zip(sums) {
+            *o = if t.accumulate { *o + s } else { s };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::Tile;
+    use std::arch::x86_64::*;
+
+    /// Six rows of sixteen columns: twelve sums, two of B and one of A fill the sixteen registers.
+    pub(super) unsafe fn tile(t: &Tile<f32>) {
+        // SAFETY: chosen only where AVX2 and FMA are there; the tile is as the caller promises.
+        unsafe {
+            match t.rows {
+                6 => rows::<6>(t),
+                5 => rows::<5>(t),
+                4 => rows::<4>(t),
+                3 => rows::<3>(t),
+                2 => rows::<2>(t),
+                _ => rows::<1>(t),
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn rows<const R: usize>(t: &Tile<f32>) {
+        // SAFETY: the panels have `steps` steps of 6 and 16 lanes, and C has R rows of 16 columns.
+        unsafe {
+            let mut sums = [[_mm256_setzero_ps(); 2]; R];
+            let (mut a, mut b) = (t.a, t.b);
+            for _ in 0..t.steps {
+                let b0 = _mm256_loadu_ps(b);
+                let b1 = _mm256_loadu_ps(b.add(8));
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm256_broadcast_ss(&*a.add(r));
+                    sums[0] = _mm256_fmadd_ps(x, b0, sums[0]);
+                    sums[1] = _mm256_fmadd_ps(x, b1, sums[1]);
+                }
+                a = a.add(6);
+                b = b.add(16);
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                let c = t.c.add(r * t.stride);
+                let (mut s0, mut s1) = (sums[0], sums[1]);
+                if t.accumulate {
+                    s0 = _mm256_add_ps(_mm256_loadu_ps(c), s0);
+                    s1 = _mm256_add_ps(_mm256_loadu_ps(c.add(8)), s1);
+                }
+                _mm256_storeu_ps(c, s0);
+                _mm256_storeu_ps(c.add(8), s1);
+            }
+        }
+    }
+}

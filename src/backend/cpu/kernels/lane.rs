@@ -1,0 +1,149 @@
+//! Element types: how each is read for computing and rounded when it is stored.
+
+use super::math::Float;
+use crate::model::DataType;
+use bytemuck::{AnyBitPattern, NoUninit};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+/// An element type in memory. Halves compute in FP32; every other type computes as itself.
+pub trait Lane: AnyBitPattern + NoUninit + Default + PartialEq + Send + Sync + 'static {
+    /// The type computed in.
+    type C: Copy + Default + Send + Sync + 'static;
+    /// The ONNX type.
+    const DTYPE: DataType;
+    /// The value, widened.
+    fn get(self) -> Self::C;
+    /// The value, rounded to nearest even.
+    fn put(value: Self::C) -> Self;
+    /// The slice itself where nothing needs widening.
+    fn direct(values: &[Self]) -> Option<&[Self::C]>;
+    /// The slice itself where nothing needs rounding.
+    fn direct_mut(values: &mut [Self]) -> Option<&mut [Self::C]>;
+    /// Widens; both slices are of the same length.
+    fn widen(from: &[Self], to: &mut [Self::C]);
+    /// Rounds; both slices are of the same length.
+    fn narrow(from: &[Self::C], to: &mut [Self]);
+}
+
+macro_rules! plain_lane {
+    ($($t:ty => $d:ident),+) => {$(
+        impl Lane for $t {
+            type C = $t;
+            const DTYPE: DataType = DataType::$d;
+            #[inline(always)]
+            fn get(self) -> $t { self }
+            #[inline(always)]
+            fn put(value: $t) -> $t { value }
+            #[inline(always)]
+            fn direct(values: &[$t]) -> Option<&[$t]> { Some(values) }
+            #[inline(always)]
+            fn direct_mut(values: &mut [$t]) -> Option<&mut [$t]> { Some(values) }
+            #[inline]
+            fn widen(from: &[$t], to: &mut [$t]) { to.copy_from_slice(from) }
+            #[inline]
+            fn narrow(from: &[$t], to: &mut [$t]) { to.copy_from_slice(from) }
+        }
+    )+};
+}
+
+plain_lane!(f32 => Float32, f64 => Float64, i8 => Int8, i16 => Int16, i32 => Int32, i64 => Int64,
+            u8 => Uint8, u16 => Uint16, u32 => Uint32, u64 => Uint64);
+
+macro_rules! half_lane {
+    ($($t:ty => $d:ident),+) => {$(
+        impl Lane for $t {
+            type C = f32;
+            const DTYPE: DataType = DataType::$d;
+            #[inline]
+            fn get(self) -> f32 { self.to_f32() }
+            #[inline]
+            fn put(value: f32) -> $t { <$t>::from_f32(value) }
+            #[inline(always)]
+            fn direct(_: &[$t]) -> Option<&[f32]> { None }
+            #[inline(always)]
+            fn direct_mut(_: &mut [$t]) -> Option<&mut [f32]> { None }
+            fn widen(from: &[$t], to: &mut [f32]) { from.convert_to_f32_slice(to) }
+            fn narrow(from: &[f32], to: &mut [$t]) { to.convert_from_f32_slice(from) }
+        }
+    )+};
+}
+
+half_lane!(f16 => Float16, bf16 => Bfloat16);
+
+/// A float in memory whose computing type is a float.
+pub trait FloatLane: Lane<C: Float> {}
+impl<T: Lane<C: Float>> FloatLane for T {}
+
+/// An integer type.
+pub trait Integer: Lane<C = Self> + Ord {
+    /// The value, whatever its type.
+    fn wide(self) -> i128;
+    /// The value modulo the type's range.
+    fn wrap(value: i128) -> Self;
+    /// The value, or the nearest that the type has.
+    fn saturate(value: i128) -> Self;
+}
+
+macro_rules! integer {
+    ($($t:ty),+) => {$(
+        impl Integer for $t {
+            #[inline(always)]
+            fn wide(self) -> i128 { self.into() }
+            #[inline(always)]
+            fn wrap(value: i128) -> $t { value as $t }
+            #[inline(always)]
+            fn saturate(value: i128) -> $t { value.clamp(<$t>::MIN.into(), <$t>::MAX.into()) as $t }
+        }
+    )+};
+}
+
+integer!(i8, i16, i32, i64, u8, u16, u32, u64);
+
+/// `with_float!(dtype, T => body, else other => body)`: `T` is f32, f64, f16 or bf16.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! with_float {
+    ($dtype:expr, $T:ident => $body:expr, else $other:ident => $rest:expr) => {
+        match $dtype {
+            $crate::model::DataType::Float32 => { type $T = f32; $body }
+            $crate::model::DataType::Float64 => { type $T = f64; $body }
+            $crate::model::DataType::Float16 => { type $T = half::f16; $body }
+            $crate::model::DataType::Bfloat16 => { type $T = half::bf16; $body }
+            $other => $rest,
+        }
+    };
+}
+
+/// The same for the integer types.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! with_integer {
+    ($dtype:expr, $T:ident => $body:expr, else $other:ident => $rest:expr) => {
+        match $dtype {
+            $crate::model::DataType::Int64 => { type $T = i64; $body }
+            $crate::model::DataType::Int32 => { type $T = i32; $body }
+            $crate::model::DataType::Int16 => { type $T = i16; $body }
+            $crate::model::DataType::Int8 => { type $T = i8; $body }
+            $crate::model::DataType::Uint64 => { type $T = u64; $body }
+            $crate::model::DataType::Uint32 => { type $T = u32; $body }
+            $crate::model::DataType::Uint16 => { type $T = u16; $body }
+            $crate::model::DataType::Uint8 => { type $T = u8; $body }
+            $other => $rest,
+        }
+    };
+}
+
+/// The same for every number.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! with_number {
+    ($dtype:expr, $T:ident => $body:expr, else $other:ident => $rest:expr) => {
+        $crate::with_float!($dtype, $T => $body, else number => $crate::with_integer!(number, $T => $body, else $other => $rest))
+    };
+}
+
+/// An error for an element type that the operator does not take.
+pub fn refuse(what: &str, dtype: DataType) -> crate::Error {
+    crate::err!(Unsupported, "{what} of element type {dtype} is not supported")
+}

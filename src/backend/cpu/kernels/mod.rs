@@ -1,0 +1,10 @@
+//! The arithmetic: loops over slices that know nothing of nodes. Operators check shapes and types and call them.
+
+pub mod broadcast;
+pub mod conv;
+pub mod elementwise;
+pub mod gemm;
+pub mod lane;
+pub mod math;
+pub mod movement;
+pub mod simd;

@@ -1,0 +1,27 @@
+//! Wider instructions where the processor has them: the same Rust code, compiled twice, chosen at run time. The results
+//! are the same bit for bit, because neither form fuses or reorders operations.
+#![allow(unsafe_code)] // calls of functions compiled for features that were checked first
+
+/// Runs `f` compiled for AVX2 where the processor has it. `f` must be small enough to be inlined; loops over slices are.
+#[inline]
+pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the features have just been checked.
+        return unsafe { with_avx2(f) };
+    }
+    f()
+}
+
+/// AVX2, FMA and F16C, which come together on every processor since 2013 (Haswell, Excavator).
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}

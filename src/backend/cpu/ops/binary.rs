@@ -1,0 +1,318 @@
+//! Elementwise operators of two tensors, and of any number of them, with broadcasting.
+
+use super::{Built, Entry, Inputs, NodeCx, entry, tensor_kernel};
+use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::kernels::elementwise::{Operand, Zip, apply, cast_float, zip, zip_to};
+use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
+use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::tensor::Tensor;
+use crate::model::DataType::{self, Bool, Float32, Float64};
+use crate::{Result, bail, with_float, with_integer, with_number};
+
+/// The operators of this family.
+pub const TABLE: &[Entry] = &[
+    entry("Add", arithmetic),
+    entry("Sub", arithmetic),
+    entry("Mul", arithmetic),
+    entry("Div", arithmetic),
+    entry("Mod", arithmetic),
+    entry("Pow", arithmetic),
+    entry("PRelu", arithmetic),
+    entry("BitwiseAnd", arithmetic),
+    entry("BitwiseOr", arithmetic),
+    entry("BitwiseXor", arithmetic),
+    entry("BitShift", arithmetic),
+    entry("Max", variadic),
+    entry("Min", variadic),
+    entry("Sum", variadic),
+    entry("Mean", variadic),
+    entry("Equal", compare),
+    entry("Greater", compare),
+    entry("GreaterOrEqual", compare),
+    entry("Less", compare),
+    entry("LessOrEqual", compare),
+    entry("And", logical),
+    entry("Or", logical),
+    entry("Xor", logical),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Op {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// The remainder with the divisor's sign.
+    Mod,
+    /// The remainder with the dividend's sign.
+    Fmod,
+    Pow,
+    PRelu,
+    And,
+    Or,
+    Xor,
+    ShiftLeft,
+    ShiftRight,
+    Max,
+    Min,
+}
+
+fn arithmetic(cx: &NodeCx) -> Built {
+    cx.check_inputs(2, 2)?;
+    let op = match &*cx.node.op_type {
+        "Add" => Op::Add,
+        "Sub" => Op::Sub,
+        "Mul" => Op::Mul,
+        "Div" => Op::Div,
+        "Mod" if cx.flag("fmod", false)? => Op::Fmod,
+        "Mod" => Op::Mod,
+        "Pow" => Op::Pow,
+        "PRelu" => Op::PRelu,
+        "BitwiseAnd" => Op::And,
+        "BitwiseOr" => Op::Or,
+        "BitwiseXor" => Op::Xor,
+        _ => match cx.string("direction", "")?.as_str() {
+            "LEFT" => Op::ShiftLeft,
+            "RIGHT" => Op::ShiftRight,
+            other => bail!(InvalidModel, "its attribute 'direction' is '{other}', but must be LEFT or RIGHT"),
+        },
+    };
+    tensor_kernel(move |cx, inputs| {
+        let (a, mut b) = (inputs.take(0)?, inputs.take(1)?);
+        if op == Op::Pow && a.dtype() != b.dtype() {
+            return mixed_power(cx, a, b);
+        }
+        if op == Op::PRelu {
+            b = channel_slope(&a, b)?;
+        }
+        calculate(cx, op, a, b)
+    })
+}
+
+fn calculate(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
+    if a.dtype() != b.dtype() {
+        bail!(TypeMismatch, "its inputs are of types {} and {}, but must be of one type", a.dtype(), b.dtype());
+    }
+    let dtype = a.dtype();
+    if dtype.is_float() {
+        return with_float!(dtype, T => floats::<T>(cx, op, a, b), else other => Err(refuse(&format!("{op:?}"), other)));
+    }
+    with_integer!(dtype, T => integers::<T>(cx, op, a, b), else other => Err(refuse(&format!("{op:?}"), other)))
+}
+
+fn floats<T: FloatLane>(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
+    match op {
+        Op::Pow => power::<T>(cx, a, b),
+        _ => match float_loop::<T::C>(op) {
+            Some(f) => zip::<T>(cx, a, b, f),
+            None => Err(refuse(&format!("{op:?}"), a.dtype())),
+        },
+    }
+}
+
+fn float_loop<F: Float>(op: Op) -> Option<Zip<F, F>> {
+    Some(match op {
+        Op::Add => |a, b, o| apply(a, b, o, |a, b| a + b),
+        Op::Sub => |a, b, o| apply(a, b, o, |a, b| a - b),
+        Op::Mul => |a, b, o| apply(a, b, o, |a, b| a * b),
+        Op::Div => |a, b, o| apply(a, b, o, |a, b| a / b),
+        Op::Mod => |a, b, o| {
+            apply(a, b, o, |a, b| {
+                let r = F::of(a.wide() % b.wide());
+                if r != F::ZERO && (r < F::ZERO) != (b < F::ZERO) { r + b } else { r }
+            });
+        },
+        Op::Fmod => |a, b, o| apply(a, b, o, |a, b| F::of(a.wide() % b.wide())),
+        Op::Pow => |a, b, o| apply(a, b, o, F::pow),
+        Op::PRelu => |a, b, o| apply(a, b, o, |a, b| if a < F::ZERO { a * b } else { a }),
+        Op::Max => |a, b, o| apply(a, b, o, F::larger),
+        Op::Min => |a, b, o| apply(a, b, o, F::smaller),
+        Op::And | Op::Or | Op::Xor | Op::ShiftLeft | Op::ShiftRight => return None,
+    })
+}
+
+/// Powers whose exponent is one number are mostly squares, cubes and roots.
+fn power<T: FloatLane>(cx: &Cx, a: Tensor, b: Tensor) -> Result<Tensor> {
+    let mut f: Zip<T::C, T::C> = |a, b, o| apply(a, b, o, T::C::pow);
+    if b.len() == 1 && b.rank() <= a.rank() {
+        let exponent = b.slice::<T>()?[0].get();
+        if exponent == T::C::of(2.0) {
+            f = |a, b, o| apply(a, b, o, |a, _| a * a);
+        } else if exponent == T::C::ONE {
+            f = |a, b, o| apply(a, b, o, |a, _| a);
+        } else if exponent == T::C::of(0.5) {
+            // pow(-inf, 0.5) is +inf, pow(-0, 0.5) is +0.
+            f = |a, b, o| apply(a, b, o, |a, _| if a == T::C::LOWEST { T::C::HIGHEST } else { a.sqrt() + T::C::ZERO });
+        }
+    }
+    zip::<T>(cx, a, b, f)
+}
+
+fn integers<T: Integer>(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
+    if matches!(op, Op::Div | Op::Mod | Op::Fmod) && !a.is_empty() && b.slice::<T>()?.contains(&T::default()) {
+        bail!(Execution, "integer division by zero");
+    }
+    // The common ones in the type itself; the others by way of the widest integer.
+    let f: Zip<T, T> = match op {
+        Op::Add => |a, b, o| apply(a, b, o, |a, b| T::wrap(a.wide() + b.wide())),
+        Op::Sub => |a, b, o| apply(a, b, o, |a, b| T::wrap(a.wide() - b.wide())),
+        Op::Mul => |a, b, o| apply(a, b, o, |a, b| T::wrap(a.wide().wrapping_mul(b.wide()))),
+        Op::Max => |a, b, o| apply(a, b, o, T::max),
+        Op::Min => |a, b, o| apply(a, b, o, T::min),
+        Op::Div => |a, b, o| slow(a, b, o, |a, b| a / b),
+        Op::Mod => |a, b, o| slow(a, b, o, |a, b| ((a % b) + b) % b),
+        Op::Fmod => |a, b, o| slow(a, b, o, |a, b| a % b),
+        Op::Pow => |a, b, o| slow(a, b, o, integer_power),
+        Op::PRelu => |a, b, o| slow(a, b, o, |a, b| if a < 0 { a.wrapping_mul(b) } else { a }),
+        Op::And => |a, b, o| slow(a, b, o, |a, b| a & b),
+        Op::Or => |a, b, o| slow(a, b, o, |a, b| a | b),
+        Op::Xor => |a, b, o| slow(a, b, o, |a, b| a ^ b),
+        Op::ShiftLeft => |a, b, o| slow(a, b, o, |a, b| if (0..64).contains(&b) { a << b } else { 0 }),
+        Op::ShiftRight => |a, b, o| slow(a, b, o, |a, b| if (0..64).contains(&b) { a >> b } else { 0 }),
+    };
+    zip::<T>(cx, a, b, f)
+}
+
+/// One loop a type for the rarer operators.
+fn slow<T: Integer>(a: Operand<T>, b: Operand<T>, out: &mut [T], f: fn(i128, i128) -> i128) {
+    let at = |x: &Operand<T>, i: usize| match x {
+        Operand::One(v) => v.wide(),
+        Operand::Many(v) => v[i].wide(),
+    };
+    for (i, o) in out.iter_mut().enumerate() {
+        *o = T::wrap(f(at(&a, i), at(&b, i)));
+    }
+}
+
+/// By squaring, wrapping; a negative exponent gives what truncating the real power gives.
+fn integer_power(base: i128, exponent: i128) -> i128 {
+    if exponent < 0 {
+        return match base {
+            1 => 1,
+            -1 if exponent % 2 == 0 => 1,
+            -1 => -1,
+            _ => 0,
+        };
+    }
+    let (mut result, mut square, mut left) = (1i128, base, exponent);
+    while left > 0 {
+        if left & 1 == 1 {
+            result = result.wrapping_mul(square);
+        }
+        square = square.wrapping_mul(square);
+        left >>= 1;
+    }
+    result
+}
+
+/// Base and exponent of different types: the result has the base's.
+fn mixed_power(cx: &Cx, a: Tensor, b: Tensor) -> Result<Tensor> {
+    let dtype = a.dtype();
+    if dtype.is_half() || dtype == Float32 {
+        // In FP32, rounded once.
+        let exponent = to_float(cx, &b, Float32)?;
+        let wide = cast_float(cx, &a, Float32)?;
+        return cast_float(cx, &power::<f32>(cx, wide, exponent)?, dtype);
+    }
+    if dtype == Float64 || b.dtype().is_float() {
+        let exponent = to_float(cx, &b, Float64)?;
+        let result = power::<f64>(cx, to_float(cx, &a, Float64)?, exponent)?;
+        return super::cast::cast(cx, &result, dtype, true);
+    }
+    let exponent = super::cast::cast(cx, &b, dtype, true)?;
+    calculate(cx, Op::Pow, a, exponent)
+}
+
+fn to_float(cx: &Cx, t: &Tensor, to: DataType) -> Result<Tensor> {
+    super::cast::cast(cx, t, to, true)
+}
+
+/// A slope of shape [C] belongs to the channels of [N, C, ...] where it does not broadcast as it stands (opset 7 and 8
+/// models of some exporters have it so).
+fn channel_slope(x: &Tensor, slope: Tensor) -> Result<Tensor> {
+    use crate::backend::cpu::kernels::broadcast::fits;
+    if fits(slope.dims(), x.dims()) || slope.rank() != 1 || x.rank() < 2 || x.dims()[1] != slope.len() {
+        return Ok(slope);
+    }
+    let mut dims = vec![1; x.rank() - 1];
+    dims[0] = slope.len();
+    slope.reshaped(dims)
+}
+
+fn variadic(cx: &NodeCx) -> Built {
+    let name = cx.node.op_type.clone();
+    let op = match &*name {
+        "Max" => Op::Max,
+        "Min" => Op::Min,
+        _ => Op::Add,
+    };
+    let mean = &*name == "Mean";
+    cx.check_inputs(1, usize::MAX)?;
+    tensor_kernel(move |cx, inputs| {
+        let count = inputs.len();
+        let dtype = inputs.tensor(0)?.dtype();
+        // Halves are summed in FP32 and rounded once.
+        let wide = dtype.is_half() && (count > 2 || mean);
+        let next = |inputs: &mut Inputs, i: usize| -> Result<Tensor> {
+            let t = inputs.take(i)?;
+            if t.dtype() != dtype {
+                bail!(TypeMismatch, "its inputs are of types {dtype} and {}, but must be of one type", t.dtype());
+            }
+            if wide { cast_float(cx, &t, Float32) } else { Ok(t) }
+        };
+        let mut sum = next(inputs, 0)?;
+        for i in 1..count {
+            let t = next(inputs, i)?;
+            sum = calculate(cx, op, sum, t)?;
+        }
+        if mean {
+            let n = Tensor::from_slice(cx.pool, Float64, vec![], &[count as f64])?;
+            let n = cast_float(cx, &n, sum.dtype())?;
+            sum = calculate(cx, Op::Div, sum, n)?;
+        }
+        if wide { cast_float(cx, &sum, dtype) } else { Ok(sum) }
+    })
+}
+
+fn compare(cx: &NodeCx) -> Built {
+    cx.check_inputs(2, 2)?;
+    let name = cx.node.op_type.clone();
+    tensor_kernel(move |cx, inputs| {
+        let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        if a.dtype() != b.dtype() {
+            bail!(TypeMismatch, "its inputs are of types {} and {}, but must be of one type", a.dtype(), b.dtype());
+        }
+        let dtype = if a.dtype() == Bool { DataType::Uint8 } else { a.dtype() };
+        if dtype == DataType::String && &*name == "Equal" {
+            return super::strings::equal(cx, a, b);
+        }
+        with_number!(dtype, T => zip_to::<T, u8>(cx, a, b, Bool, comparison::<<T as Lane>::C>(&name)),
+            else other => Err(refuse(&name, other)))
+    })
+}
+
+fn comparison<C: Copy + PartialOrd>(op: &str) -> Zip<C, u8> {
+    match op {
+        "Equal" => |a, b, o| apply(a, b, o, |a, b| (a == b).into()),
+        "Greater" => |a, b, o| apply(a, b, o, |a, b| (a > b).into()),
+        "GreaterOrEqual" => |a, b, o| apply(a, b, o, |a, b| (a >= b).into()),
+        "Less" => |a, b, o| apply(a, b, o, |a, b| (a < b).into()),
+        _ => |a, b, o| apply(a, b, o, |a, b| (a <= b).into()),
+    }
+}
+
+fn logical(cx: &NodeCx) -> Built {
+    cx.check_inputs(2, 2)?;
+    let f: Zip<u8, u8> = match &*cx.node.op_type {
+        "And" => |a, b, o| apply(a, b, o, |a, b| (a != 0 && b != 0).into()),
+        "Or" => |a, b, o| apply(a, b, o, |a, b| (a != 0 || b != 0).into()),
+        _ => |a, b, o| apply(a, b, o, |a, b| ((a != 0) != (b != 0)).into()),
+    };
+    tensor_kernel(move |cx, inputs| {
+        let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        if a.dtype() != Bool || b.dtype() != Bool {
+            bail!(TypeMismatch, "its inputs are of types {} and {}, but must be bool", a.dtype(), b.dtype());
+        }
+        zip_to::<u8, u8>(cx, a, b, Bool, f)
+    })
+}

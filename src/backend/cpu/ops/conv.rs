@@ -1,0 +1,372 @@
+//! Convolution and transposed convolution.
+
+use super::window::{WindowSpec, spatial};
+use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::kernels::conv::{Columns, Window, depthwise, scatter};
+use crate::backend::cpu::kernels::elementwise::cast_float;
+use crate::backend::cpu::kernels::gemm::{self, Packed, Product, Source, Strided};
+use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
+use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::tensor::{Tensor, count};
+use crate::{Result, bail, err, with_float};
+use std::any::Any;
+
+/// The operators of this family.
+pub const TABLE: &[Entry] = &[entry("Conv", build), entry("ConvTranspose", build_transpose)];
+
+/// Weights packed when the engine was built: one matrix a group, in the weights' own type.
+type AnyPacked = Option<Box<dyn Any + Send + Sync>>;
+
+fn groups(cx: &NodeCx) -> Result<usize> {
+    let group = cx.int("group", 1)?;
+    usize::try_from(group).ok().filter(|g| *g > 0).ok_or_else(|| err!(InvalidModel, "its attribute 'group' is {group}"))
+}
+
+fn build(cx: &NodeCx) -> Built {
+    cx.check_inputs(2, 3)?;
+    let spec = WindowSpec::read(cx)?;
+    let group = groups(cx)?;
+    let packed: AnyPacked = match cx.constant(1) {
+        Some(w) if !w.is_empty() && w.rank() > 2 => with_float!(w.dtype(), T => pack::<T>(w, group)?, else _other => None),
+        _ => None,
+    };
+    tensor_kernel(move |cx, inputs| {
+        let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
+        if x.dtype() != w.dtype() {
+            bail!(TypeMismatch, "input and weights are of types {} and {}, but must be of one type", x.dtype(), w.dtype());
+        }
+        with_float!(x.dtype(), T => {
+            let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Vec<Packed<T>>>());
+            conv::<T>(cx, &spec, group, x, w, bias, packed)
+        }, else other => Err(refuse("Conv", other)))
+    })
+}
+
+/// Depthwise kernels are read as they are; all others are packed.
+fn is_depthwise(w: &Tensor, group: usize) -> bool {
+    group > 1 && w.dims()[1] == 1 && w.dims()[0] % group == 0
+}
+
+fn pack<T: FloatLane>(w: &Tensor, group: usize) -> Result<AnyPacked> {
+    if is_depthwise(w, group) || w.dims()[0] % group != 0 {
+        return Ok(None);
+    }
+    let (m, k) = (w.dims()[0] / group, w.len() / w.dims()[0]);
+    let data = w.slice::<T>()?;
+    let all = (0..group)
+        .map(|g| Packed::new(&Strided { data: &data[g * m * k..(g + 1) * m * k], lane: k, step: 1 }, m, k, T::C::micro().mr))
+        .collect::<Result<Vec<Packed<T>>>>()?;
+    Ok(Some(Box::new(all)))
+}
+
+/// The elements in the computing type: the tensor's own, or a widened copy.
+fn computing<T: FloatLane>(cx: &Cx, t: &Tensor) -> Result<Tensor> {
+    cast_float(cx, t, <T::C as Lane>::DTYPE)
+}
+
+fn check_shapes(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, group: usize) -> Result<()> {
+    if x.rank() < 3 || w.rank() != x.rank() {
+        bail!(ShapeMismatch, "an input of shape {:?} does not go with weights of shape {:?}", x.dims(), w.dims());
+    }
+    let (c, m) = (x.dims()[1], w.dims()[0]);
+    if m % group != 0 || w.dims()[1].checked_mul(group) != Some(c) {
+        bail!(
+            ShapeMismatch,
+            "an input of shape {:?} with {c} channels does not go with weights of shape {:?} in {group} groups",
+            x.dims(),
+            w.dims()
+        );
+    }
+    if let Some(b) = bias
+        && b.len() != m
+    {
+        bail!(ShapeMismatch, "a bias of {} values does not go with {m} output channels", b.len());
+    }
+    Ok(())
+}
+
+fn conv<T: FloatLane>(
+    cx: &Cx,
+    spec: &WindowSpec,
+    group: usize,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    packed: Option<&Vec<Packed<T>>>,
+) -> Result<Tensor> {
+    check_shapes(x, w, bias, group)?;
+    let rank = x.rank() - 2;
+    let (window, _) = if w.dims()[2..].contains(&0) {
+        bail!(ShapeMismatch, "weights of shape {:?} have no elements", w.dims())
+    } else {
+        spec.window(&x.dims()[2..], &w.dims()[2..])?
+    };
+    let (n, c, m) = (x.dims()[0], x.dims()[1], w.dims()[0]);
+    let mut dims = vec![n, m];
+    dims.extend(spatial(&window, rank));
+    let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
+    if y.is_empty() {
+        return Ok(y);
+    }
+    let bias = bias.map(|b| computing::<T>(cx, b)).transpose()?;
+    let bias = bias.as_ref().map(|b| b.slice::<T::C>()).transpose()?;
+    if is_depthwise(w, group) {
+        depthwise_conv::<T>(cx, &window, group, x, w, bias, &mut y)?;
+        return Ok(y);
+    }
+    let (mg, k) = (m / group, c / group * window.kernel_len());
+    let (image, out_image) = (c * window.input_len(), m * window.output_len());
+    let weights = w.slice::<T>()?;
+    let rows: Vec<Strided<T>> = (0..group)
+        .map(|g| Strided { data: &weights[g * mg * k..(g + 1) * mg * k], lane: k, step: 1 })
+        .collect();
+    let a = |g: usize| -> &dyn Source<T::C> {
+        match packed {
+            Some(p) => &p[g],
+            None => &rows[g],
+        }
+    };
+    let epilogues: Vec<_> = (0..group)
+        .map(|g| {
+            move |row: usize, _: usize, values: &mut [T::C]| {
+                if let Some(b) = bias {
+                    let b = b[g * mg + row];
+                    values.iter_mut().for_each(|v| *v += b);
+                }
+            }
+        })
+        .collect();
+    let out = y.slice_mut::<T>()?;
+    if window.is_pointwise() {
+        let data = x.slice::<T>()?;
+        let part = c / group * window.input_len();
+        let columns: Vec<Strided<T>> = (0..n * group)
+            .map(|i| Strided { data: &data[i * part..(i + 1) * part], lane: 1, step: window.input_len() })
+            .collect();
+        let products: Vec<Product<T::C>> = (0..n * group)
+            .map(|i| product(&window, mg, k, a(i % group), &columns[i], i * mg * window.output_len(), &epilogues[i % group]))
+            .collect();
+        return gemm::run(cx, &products, out).map(|()| y);
+    }
+    // One image at a time, so that only one is held widened.
+    for i in 0..n {
+        let one = Tensor::image::<T>(cx, x, i * image, image)?;
+        let wide = match &one {
+            Some(t) => t.slice::<T::C>()?,
+            None => T::direct(&x.slice::<T>()?[i * image..(i + 1) * image])
+                .ok_or_else(|| err!(Internal, "an image that needs no widening is not of the computing type"))?,
+        };
+        let part = c / group * window.input_len();
+        let columns: Vec<Columns<T::C>> =
+            (0..group).map(|g| Columns { input: &wide[g * part..(g + 1) * part], window: &window }).collect();
+        let products: Vec<Product<T::C>> = (0..group)
+            .map(|g| product(&window, mg, k, a(g), &columns[g], i * out_image + g * mg * window.output_len(), &epilogues[g]))
+            .collect();
+        gemm::run(cx, &products, out)?;
+    }
+    Ok(y)
+}
+
+fn product<'a, F: Float>(
+    w: &Window,
+    m: usize,
+    k: usize,
+    a: &'a dyn Source<F>,
+    b: &'a dyn Source<F>,
+    offset: usize,
+    epilogue: gemm::Epilogue<'a, F>,
+) -> Product<'a, F> {
+    Product { m, n: w.output_len(), k, a, b, offset, row_stride: w.output_len(), epilogue: Some(epilogue) }
+}
+
+impl Tensor {
+    /// A widened copy of a part of a tensor; `None` where the elements are of the computing type already.
+    fn image<T: FloatLane>(cx: &Cx, x: &Tensor, from: usize, len: usize) -> Result<Option<Tensor>> {
+        let data = &x.slice::<T>()?[from..from + len];
+        if T::direct(data).is_some() {
+            return Ok(None);
+        }
+        let mut wide = Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![len])?;
+        T::widen(data, wide.slice_mut::<T::C>()?);
+        Ok(Some(wide))
+    }
+}
+
+fn depthwise_conv<T: FloatLane>(
+    cx: &Cx,
+    window: &Window,
+    group: usize,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&[T::C]>,
+    y: &mut Tensor,
+) -> Result<()> {
+    let (m, size) = (w.dims()[0], window.output_len());
+    let kernels = computing::<T>(cx, w)?;
+    let kernels = kernels.slice::<T::C>()?;
+    let data = x.slice::<T>()?;
+    let (plane, taps) = (window.input_len(), window.kernel_len());
+    let work = y.len() * taps;
+    cx.threads.pieces(y.slice_mut::<T>()?, size, work, |i, out| {
+        let (image, channel) = (i / m, i % m);
+        let source = image * group + channel / (m / group);
+        let input = &data[source * plane..(source + 1) * plane];
+        let kernel = &kernels[channel * taps..(channel + 1) * taps];
+        let start = bias.map_or(T::C::ZERO, |b| b[channel]);
+        match (T::direct(input), T::direct_mut(out)) {
+            (Some(input), Some(out)) => {
+                out.fill(start);
+                depthwise(window, input, kernel, out);
+            }
+            _ => {
+                let mut wide = vec![T::C::ZERO; plane];
+                T::widen(input, &mut wide);
+                let mut sums = vec![start; size];
+                depthwise(window, &wide, kernel, &mut sums);
+                T::narrow(&sums, out);
+            }
+        }
+    });
+    Ok(())
+}
+
+struct Transpose {
+    spec: WindowSpec,
+    group: usize,
+    output_padding: Option<Vec<usize>>,
+    output_shape: Option<Vec<usize>>,
+}
+
+fn build_transpose(cx: &NodeCx) -> Built {
+    cx.check_inputs(2, 3)?;
+    let sizes = |name: &str| -> Result<Option<Vec<usize>>> {
+        let Some(list) = cx.ints(name)? else { return Ok(None) };
+        let all = list.iter().map(|&v| usize::try_from(v).ok().filter(|v| *v < 1 << 31)).collect::<Option<Vec<_>>>();
+        all.map(Some).ok_or_else(|| err!(InvalidModel, "its attribute '{name}' is {list:?}"))
+    };
+    let t = Transpose {
+        spec: WindowSpec::read(cx)?,
+        group: groups(cx)?,
+        output_padding: sizes("output_padding")?,
+        output_shape: sizes("output_shape")?,
+    };
+    tensor_kernel(move |cx, inputs| {
+        let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
+        if x.dtype() != w.dtype() {
+            bail!(TypeMismatch, "input and weights are of types {} and {}, but must be of one type", x.dtype(), w.dtype());
+        }
+        with_float!(x.dtype(), T => conv_transpose::<T>(cx, &t, x, w, bias),
+            else other => Err(refuse("ConvTranspose", other)))
+    })
+}
+
+impl Transpose {
+    /// The window that walks over the output and reads the input at each of its places.
+    fn window(&self, x: &Tensor, w: &Tensor) -> Result<Window> {
+        let rank = x.rank() - 2;
+        if rank > 3 {
+            bail!(Unsupported, "{rank} spatial dimensions (1 to 3 are supported)");
+        }
+        let spec = &self.spec;
+        let (strides, dilations) = (spec.strides(rank)?, spec.dilations(rank)?);
+        let (before, after) = spec.pads(rank)?;
+        let extra = spec.list(&self.output_padding, rank, "output_padding", 0)?;
+        // Some models give the whole shape, batch and channels included.
+        let shape = self.output_shape.as_ref().map(|s| s[s.len().saturating_sub(rank)..].to_vec());
+        let mut window =
+            Window { input: [1; 3], output: [1; 3], kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [0; 3] };
+        for i in 0..rank {
+            let d = 3 - rank + i;
+            let (size, kernel) = (x.dims()[2 + i], w.dims()[2 + i]);
+            let full = || {
+                let reach = kernel.checked_sub(1)?.checked_mul(dilations[i])?.checked_add(1)?;
+                size.checked_sub(1)?.checked_mul(strides[i])?.checked_add(reach)?.checked_add(extra[i])
+            };
+            let full = full().ok_or_else(|| err!(ShapeMismatch, "an input of shape {:?} has no output", x.dims()))?;
+            let (out, pad) = match (&shape, spec.same()) {
+                (Some(s), lower) => {
+                    let out = *s.get(i).ok_or_else(|| err!(InvalidModel, "its attribute 'output_shape' is {s:?}"))?;
+                    let total = full.saturating_sub(out);
+                    let small = total / 2;
+                    (out, if lower == Some(true) || lower.is_none() { total - small } else { small })
+                }
+                (None, Some(lower)) => {
+                    let out = size.checked_mul(strides[i]).ok_or_else(|| err!(ShapeMismatch, "the output is too large"))?;
+                    let total = full.saturating_sub(out);
+                    (out, if lower { total - total / 2 } else { total / 2 })
+                }
+                (None, None) => {
+                    let out = full.checked_sub(before[i] + after[i]).ok_or_else(|| {
+                        err!(ShapeMismatch, "paddings {} and {} leave nothing of {full} elements", before[i], after[i])
+                    })?;
+                    (out, before[i])
+                }
+            };
+            window.input[d] = out;
+            window.output[d] = size;
+            window.kernel[d] = kernel;
+            window.stride[d] = strides[i];
+            window.dilation[d] = dilations[i];
+            window.pad[d] = pad;
+        }
+        Ok(window)
+    }
+}
+
+fn conv_transpose<T: FloatLane>(cx: &Cx, t: &Transpose, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if x.rank() < 3 || w.rank() != x.rank() || x.dims()[1] != w.dims()[0] || x.dims()[1] % t.group != 0 {
+        bail!(
+            ShapeMismatch,
+            "an input of shape {:?} does not go with weights of shape {:?} in {} groups",
+            x.dims(),
+            w.dims(),
+            t.group
+        );
+    }
+    let window = t.window(x, w)?;
+    let (n, c, per_group) = (x.dims()[0], x.dims()[1] / t.group, w.dims()[1]);
+    let m = per_group.checked_mul(t.group).ok_or_else(|| err!(ShapeMismatch, "too many output channels"))?;
+    if bias.is_some_and(|b| b.len() != m) {
+        bail!(ShapeMismatch, "the bias does not have the {m} values of the output channels");
+    }
+    let mut dims = vec![n, m];
+    dims.extend(&window.input[5 - x.rank()..]);
+    let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
+    if y.is_empty() {
+        return Ok(y);
+    }
+    let bias = bias.map(|b| computing::<T>(cx, b)).transpose()?;
+    let bias = bias.as_ref().map(|b| b.slice::<T::C>()).transpose()?;
+    let (taps, places, size) = (window.kernel_len(), window.output_len(), window.input_len());
+    let (weights, data) = (w.slice::<T>()?, x.slice::<T>()?);
+    let rows = per_group * taps;
+    count(&[rows, places])?;
+    let mut columns = Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![rows, places])?;
+    for i in 0..n * t.group {
+        let g = i % t.group;
+        let a = Strided { data: &weights[g * c * rows..(g + 1) * c * rows], lane: 1, step: rows };
+        let b = Strided { data: &data[i * c * places..(i + 1) * c * places], lane: 1, step: places };
+        let product =
+            Product { m: rows, n: places, k: c, a: &a, b: &b, offset: 0, row_stride: places, epilogue: None };
+        gemm::run(cx, &[product], columns.slice_mut::<T::C>()?)?;
+        let columns = columns.slice::<T::C>()?;
+        let out = &mut y.slice_mut::<T>()?[i * per_group * size..(i + 1) * per_group * size];
+        cx.threads.pieces(out, size, rows * places, |channel, out| {
+            let start = bias.map_or(T::C::ZERO, |b| b[g * per_group + channel]);
+            let from = &columns[channel * taps * places..(channel + 1) * taps * places];
+            match T::direct_mut(out) {
+                Some(out) => {
+                    out.fill(start);
+                    scatter(&window, from, out);
+                }
+                None => {
+                    let mut sums = vec![start; size];
+                    scatter(&window, from, &mut sums);
+                    T::narrow(&sums, out);
+                }
+            }
+        });
+    }
+    Ok(y)
+}

@@ -1,0 +1,303 @@
+//! MatMul and Gemm.
+
+use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::kernels::broadcast::{self, Walk};
+use crate::backend::cpu::kernels::elementwise::cast_float;
+use crate::backend::cpu::kernels::gemm::{self, Packed, Product, Source, Strided};
+use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
+use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::tensor::Tensor;
+use crate::{Result, bail, err, with_float, with_integer};
+use std::any::Any;
+
+/// The operators of this family.
+pub const TABLE: &[Entry] = &[entry("MatMul", build_matmul), entry("Gemm", build_gemm)];
+
+/// A constant right-hand matrix, packed in its own type.
+type AnyPacked = Option<Box<dyn Any + Send + Sync>>;
+
+/// Packs a constant [k, n] matrix whose lanes (columns) and steps (rows) lie as given.
+fn pack<T: FloatLane>(data: &[T], lane: usize, step: usize, n: usize, k: usize) -> Result<AnyPacked> {
+    Ok(Some(Box::new(Packed::new(&Strided { data, lane, step }, n, k, T::C::micro().nr)?)))
+}
+
+fn build_matmul(cx: &NodeCx) -> Built {
+    cx.check_inputs(2, 2)?;
+    let packed: AnyPacked = match cx.constant(1) {
+        Some(b) if b.rank() == 2 && !b.is_empty() => {
+            let (k, n) = (b.dims()[0], b.dims()[1]);
+            with_float!(b.dtype(), T => pack::<T>(b.slice::<T>()?, 1, n, n, k)?, else _other => None)
+        }
+        _ => None,
+    };
+    tensor_kernel(move |cx, inputs| {
+        let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        if a.dtype() != b.dtype() {
+            bail!(TypeMismatch, "its inputs are of types {} and {}, but must be of one type", a.dtype(), b.dtype());
+        }
+        let shapes = Shapes::new(a, b)?;
+        let mut y = Tensor::new(cx.pool, a.dtype(), shapes.output.clone())?;
+        if y.is_empty() {
+            return Ok(y);
+        }
+        if a.dtype().is_float() {
+            with_float!(a.dtype(), T => {
+                let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Packed<T>>());
+                float_matmul::<T>(cx, &shapes, a.slice()?, b.slice()?, packed, y.slice_mut()?)?;
+            }, else other => return Err(refuse("MatMul", other)));
+        } else {
+            with_integer!(a.dtype(), T => {
+                integer_matmul::<T>(&shapes, a.slice()?, b.slice()?, y.slice_mut()?);
+            }, else other => return Err(refuse("MatMul", other)));
+        }
+        Ok(y)
+    })
+}
+
+/// Shapes of a product of stacks of matrices.
+pub struct Shapes {
+    pub m: usize,
+    pub k: usize,
+    pub n: usize,
+    /// Shape of the result.
+    pub output: Vec<usize>,
+    /// For each matrix of the result, the numbers of the matrices of A and B.
+    pub batches: Vec<(usize, usize)>,
+}
+
+impl Shapes {
+    /// NumPy's matmul rule.
+    pub fn new(a: &Tensor, b: &Tensor) -> Result<Shapes> {
+        let (da, db) = (a.dims(), b.dims());
+        let wrong = || err!(ShapeMismatch, "matrices of shapes {da:?} and {db:?} cannot be multiplied");
+        if da.is_empty() || db.is_empty() {
+            return Err(wrong());
+        }
+        // A vector on the left is a row, one on the right a column, and the result loses that dimension.
+        let (fa, fb) = (
+            if da.len() == 1 { vec![1, da[0]] } else { da.to_vec() },
+            if db.len() == 1 { vec![db[0], 1] } else { db.to_vec() },
+        );
+        let (batch_a, batch_b) = (&fa[..fa.len() - 2], &fb[..fb.len() - 2]);
+        let (m, k, n) = (fa[fa.len() - 2], fa[fa.len() - 1], fb[fb.len() - 1]);
+        if fb[fb.len() - 2] != k {
+            return Err(wrong());
+        }
+        let batch = broadcast::shape(&[batch_a, batch_b]).map_err(|_| wrong())?;
+        let mut output = batch.clone();
+        if da.len() > 1 {
+            output.push(m);
+        }
+        if db.len() > 1 {
+            output.push(n);
+        }
+        let total = crate::backend::cpu::tensor::count(&batch)?;
+        crate::backend::cpu::tensor::count(&output)?;
+        let mut batches = Vec::with_capacity(total.min(1 << 20));
+        if total > 0 && m > 0 && n > 0 {
+            let walk = Walk::new(&batch, [batch_a, batch_b]);
+            let [sa, sb] = walk.inner_strides();
+            walk.runs(0, total, |_, run, [oa, ob]| {
+                batches.extend((0..run).map(|i| (oa + i * sa as usize, ob + i * sb as usize)));
+            });
+        }
+        // One matrix on the right for a stack on the left: one product with all rows.
+        if batch_b.iter().all(|&d| d == 1) && batches.len() > 1 {
+            return Ok(Shapes { m: m * batches.len(), k, n, output, batches: vec![(0, 0)] });
+        }
+        Ok(Shapes { m, k, n, output, batches })
+    }
+}
+
+fn float_matmul<T: FloatLane>(cx: &Cx, s: &Shapes, a: &[T], b: &[T], packed: Option<&Packed<T>>, y: &mut [T]) -> Result<()> {
+    let (m, k, n) = (s.m, s.k, s.n);
+    // A product with few columns is turned around, so that the wide side fills the lanes.
+    let turned = packed.is_none() && n == 1 && m > 1;
+    let left = |i: usize| Strided { data: &a[i * m * k..(i + 1) * m * k], lane: k, step: 1 };
+    let right = |i: usize| Strided { data: &b[i * k * n..(i + 1) * k * n], lane: 1, step: n };
+    let sources: Vec<_> = s.batches.iter().map(|&(i, j)| (left(i), right(j))).collect();
+    let products: Vec<Product<T::C>> = sources
+        .iter()
+        .enumerate()
+        .map(|(i, (a, b))| {
+            let right: &dyn Source<T::C> = match packed {
+                Some(p) => p,
+                None => b,
+            };
+            match turned {
+                false => Product { m, n, k, a, b: right, offset: i * m * n, row_stride: n, epilogue: None },
+                true => Product { m: 1, n: m, k, a: b, b: a, offset: i * m, row_stride: m, epilogue: None },
+            }
+        })
+        .collect();
+    gemm::run(cx, &products, y)
+}
+
+fn integer_matmul<T: Integer>(s: &Shapes, a: &[T], b: &[T], y: &mut [T]) {
+    for (t, &(i, j)) in s.batches.iter().enumerate() {
+        for r in 0..s.m {
+            let mut sums = vec![0i128; s.n];
+            for k in 0..s.k {
+                let x = a[(i * s.m + r) * s.k + k].wide();
+                let row = &b[(j * s.k + k) * s.n..(j * s.k + k + 1) * s.n];
+                sums.iter_mut().zip(row).for_each(|(s, v)| *s = s.wrapping_add(x.wrapping_mul(v.wide())));
+            }
+            y[(t * s.m + r) * s.n..(t * s.m + r + 1) * s.n].iter_mut().zip(sums).for_each(|(o, v)| *o = T::wrap(v));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Gemm {
+    alpha: f32,
+    beta: f32,
+    trans_a: bool,
+    trans_b: bool,
+}
+
+fn build_gemm(cx: &NodeCx) -> Built {
+    cx.check_inputs(2, 3)?;
+    let g = Gemm {
+        alpha: cx.float("alpha", 1.0)?,
+        beta: cx.float("beta", 1.0)?,
+        trans_a: cx.flag("transA", false)?,
+        trans_b: cx.flag("transB", false)?,
+    };
+    let packed: AnyPacked = match cx.constant(1) {
+        Some(b) if b.rank() == 2 && !b.is_empty() => {
+            let (rows, columns) = (b.dims()[0], b.dims()[1]);
+            with_float!(b.dtype(), T => match g.trans_b {
+                true => pack::<T>(b.slice::<T>()?, columns, 1, rows, columns)?,
+                false => pack::<T>(b.slice::<T>()?, 1, columns, columns, rows)?,
+            }, else _other => None)
+        }
+        _ => None,
+    };
+    tensor_kernel(move |cx, inputs| {
+        let (a, b, c) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
+        if a.dtype() != b.dtype() || c.is_some_and(|c| c.dtype() != a.dtype()) {
+            bail!(TypeMismatch, "its inputs are of different types: {a:?}, {b:?}, {c:?}");
+        }
+        let dtype = a.dtype();
+        if dtype.is_integer() {
+            return with_integer!(dtype, T => integer_gemm::<T>(cx, &g, a, b, c), else other => Err(refuse("Gemm", other)));
+        }
+        with_float!(dtype, T => {
+            let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Packed<T>>());
+            float_gemm::<T>(cx, &g, a, b, c, packed)
+        }, else other => Err(refuse("Gemm", other)))
+    })
+}
+
+/// Rows, depth and columns.
+fn gemm_shape(g: &Gemm, a: &Tensor, b: &Tensor, c: Option<&Tensor>) -> Result<(usize, usize, usize)> {
+    let wrong = || {
+        err!(
+            ShapeMismatch,
+            "matrices of shapes {:?} (transA {}) and {:?} (transB {}) and a C of shape {:?} do not go together",
+            a.dims(),
+            g.trans_a,
+            b.dims(),
+            g.trans_b,
+            c.map(Tensor::dims)
+        )
+    };
+    let (&[a0, a1], &[b0, b1]) = (a.dims(), b.dims()) else { return Err(wrong()) };
+    let (m, k) = if g.trans_a { (a1, a0) } else { (a0, a1) };
+    let (kb, n) = if g.trans_b { (b1, b0) } else { (b0, b1) };
+    if k != kb || c.is_some_and(|c| !broadcast::fits(c.dims(), &[m, n])) {
+        return Err(wrong());
+    }
+    Ok((m, k, n))
+}
+
+fn float_gemm<T: FloatLane>(
+    cx: &Cx,
+    g: &Gemm,
+    a: &Tensor,
+    b: &Tensor,
+    c: Option<&Tensor>,
+    packed: Option<&Packed<T>>,
+) -> Result<Tensor> {
+    let (m, k, n) = gemm_shape(g, a, b, c)?;
+    let mut y = Tensor::new(cx.pool, a.dtype(), vec![m, n])?;
+    let addend = c.map(|c| cast_float(cx, c, <T::C as Lane>::DTYPE)).transpose()?;
+    let values = addend.as_ref().map(|c| c.slice::<T::C>()).transpose()?;
+    // Steps of C from row to row and from column to column.
+    let (down, across) = match c.map(Tensor::dims) {
+        Some(&[rows, columns]) => (if rows == 1 { 0 } else { columns }, usize::from(columns != 1)),
+        Some(&[columns]) => (0, usize::from(columns != 1)),
+        _ => (0, 0),
+    };
+    let (alpha, beta) = (T::C::of(g.alpha.into()), T::C::of(g.beta.into()));
+    let epilogue = |row: usize, column: usize, out: &mut [T::C]| {
+        if g.alpha != 1.0 {
+            out.iter_mut().for_each(|v| *v *= alpha);
+        }
+        let Some(c) = values else { return };
+        match across {
+            0 => {
+                let v = beta * c[row * down];
+                out.iter_mut().for_each(|o| *o += v);
+            }
+            _ => {
+                let from = &c[row * down + column..];
+                match g.beta == 1.0 {
+                    true => out.iter_mut().zip(from).for_each(|(o, &v)| *o += v),
+                    false => out.iter_mut().zip(from).for_each(|(o, &v)| *o += beta * v),
+                }
+            }
+        }
+    };
+    let (a0, b0) = (a.dims()[1], b.dims()[1]);
+    let left = if g.trans_a { (1, a0) } else { (a0, 1) };
+    let right = if g.trans_b { (b0, 1) } else { (1, b0) };
+    let left = Strided { data: a.slice::<T>()?, lane: left.0, step: left.1 };
+    let right = Strided { data: b.slice::<T>()?, lane: right.0, step: right.1 };
+    let product = Product {
+        m,
+        n,
+        k,
+        a: &left,
+        b: match packed {
+            Some(p) => p,
+            None => &right,
+        },
+        offset: 0,
+        row_stride: n,
+        epilogue: Some(&epilogue),
+    };
+    gemm::run(cx, &[product], y.slice_mut::<T>()?)?;
+    Ok(y)
+}
+
+fn integer_gemm<T: Integer>(cx: &Cx, g: &Gemm, a: &Tensor, b: &Tensor, c: Option<&Tensor>) -> Result<Tensor> {
+    let (m, k, n) = gemm_shape(g, a, b, c)?;
+    let mut y = Tensor::new(cx.pool, a.dtype(), vec![m, n])?;
+    let (xa, xb) = (a.slice::<T>()?, b.slice::<T>()?);
+    let xc = c.map(|c| c.slice::<T>()).transpose()?;
+    let cd = c.map(Tensor::dims).unwrap_or_default();
+    let (wa, wb) = (a.dims()[1], b.dims()[1]);
+    let scaled = |v: i128, f: f32| if f == 1.0 { v } else { (f64::from(f) * v as f64) as i128 };
+    for (i, row) in y.slice_mut::<T>()?.chunks_mut(n.max(1)).enumerate().take(m) {
+        for (j, o) in row.iter_mut().enumerate() {
+            let mut sum = 0i128;
+            for s in 0..k {
+                let x = if g.trans_a { xa[s * wa + i] } else { xa[i * wa + s] };
+                let z = if g.trans_b { xb[j * wb + s] } else { xb[s * wb + j] };
+                sum = sum.wrapping_add(x.wide().wrapping_mul(z.wide()));
+            }
+            let add = xc.map_or(0, |c| {
+                let at = match *cd {
+                    [rows, columns] => (if rows == 1 { 0 } else { i * columns }) + if columns == 1 { 0 } else { j },
+                    [columns] if columns != 1 => j,
+                    _ => 0,
+                };
+                scaled(c[at].wide(), g.beta)
+            });
+            *o = T::wrap(scaled(sum, g.alpha).wrapping_add(add));
+        }
+    }
+    Ok(y)
+}

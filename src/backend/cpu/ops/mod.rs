@@ -1,0 +1,96 @@
+//! Operators: one file a family. Each family has a table that says which operators it has and how a node of that type
+//! becomes a kernel; attributes are read once, when the engine is built, for the opset version the model imports.
+
+mod axes;
+mod binary;
+mod cast;
+mod construct;
+mod conv;
+mod gather;
+mod layout;
+mod limits;
+mod logic;
+mod matmul;
+mod node;
+mod norm;
+mod pool;
+mod reduce;
+mod softmax;
+mod strings;
+mod unary;
+mod window;
+
+pub use node::{Inputs, NodeCx};
+
+use super::exec::Cx;
+use super::tensor::Tensor;
+use super::value::Val;
+use crate::{Result, bail};
+
+/// An operator with its attributes, ready to run. Shared by all contexts of an engine.
+pub trait Kernel: Send + Sync {
+    /// Computes the outputs, in the operator's order; trailing outputs that the node does not name may be left out.
+    fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>>;
+}
+
+/// A built kernel.
+pub type Built = Result<Box<dyn Kernel>>;
+
+/// An operator of a family's table.
+pub struct Entry {
+    /// Its type, in the standard domain.
+    pub op: &'static str,
+    /// Makes a kernel of a node.
+    pub build: fn(&NodeCx) -> Built,
+}
+
+/// A table's line.
+pub const fn entry(op: &'static str, build: fn(&NodeCx) -> Built) -> Entry {
+    Entry { op, build }
+}
+
+/// A kernel out of a closure that gives all outputs.
+pub fn kernel(f: impl Fn(&Cx, &mut Inputs) -> Result<Vec<Val>> + Send + Sync + 'static) -> Built {
+    struct Closure<F>(F);
+    impl<F: Fn(&Cx, &mut Inputs) -> Result<Vec<Val>> + Send + Sync> Kernel for Closure<F> {
+        fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
+            (self.0)(cx, inputs)
+        }
+    }
+    Ok(Box::new(Closure(f)))
+}
+
+/// A kernel out of a closure that gives one tensor.
+pub fn tensor_kernel(f: impl Fn(&Cx, &mut Inputs) -> Result<Tensor> + Send + Sync + 'static) -> Built {
+    kernel(move |cx, inputs| Ok(vec![Val::Tensor(f(cx, inputs)?)]))
+}
+
+const FAMILIES: &[&[Entry]] = &[
+    unary::TABLE,
+    binary::TABLE,
+    logic::TABLE,
+    cast::TABLE,
+    conv::TABLE,
+    pool::TABLE,
+    matmul::TABLE,
+    softmax::TABLE,
+    norm::TABLE,
+    reduce::TABLE,
+    layout::TABLE,
+    gather::TABLE,
+    construct::TABLE,
+];
+
+/// The kernel of a node; `Unsupported` names the operator where there is none.
+pub fn build(cx: &NodeCx) -> Built {
+    let node = cx.node;
+    if !node.domain().is_empty() {
+        bail!(Unsupported, "{}::{} version {}", node.domain, node.op_type, cx.opset);
+    }
+    for family in FAMILIES {
+        if let Some(entry) = family.iter().find(|e| *e.op == *node.op_type) {
+            return (entry.build)(cx);
+        }
+    }
+    bail!(Unsupported, "{} version {}", node.op_type, cx.opset)
+}

@@ -1,0 +1,279 @@
+//! Pooling.
+
+use super::window::{WindowSpec, spatial};
+use super::{Built, Entry, NodeCx, entry, kernel, tensor_kernel};
+use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::kernels::conv::Window;
+use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
+use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::ops::softmax::sum;
+use crate::backend::cpu::tensor::Tensor;
+use crate::backend::cpu::value::Val;
+use crate::model::DataType::Int64;
+use crate::{Result, bail, err, with_float, with_number};
+
+/// The operators of this family.
+pub const TABLE: &[Entry] = &[
+    entry("MaxPool", max_pool),
+    entry("AveragePool", average_pool),
+    entry("LpPool", lp_pool),
+    entry("GlobalAveragePool", global),
+    entry("GlobalMaxPool", global),
+    entry("GlobalLpPool", global),
+];
+
+fn planes(x: &Tensor) -> Result<(usize, usize)> {
+    if x.rank() < 3 {
+        bail!(ShapeMismatch, "an input of shape {:?} has no spatial dimensions", x.dims());
+    }
+    Ok((x.dims()[0] * x.dims()[1], x.rank() - 2))
+}
+
+fn windows(spec: &WindowSpec, x: &Tensor) -> Result<(Window, [usize; 3], Vec<usize>)> {
+    let (_, rank) = planes(x)?;
+    let kernel = spec.kernel.as_ref().ok_or_else(|| err!(InvalidModel, "its attribute 'kernel_shape' is missing"))?;
+    let (window, tail) = spec.window(&x.dims()[2..], kernel)?;
+    let mut dims = x.dims()[..2].to_vec();
+    dims.extend(spatial(&window, rank));
+    Ok((window, tail, dims))
+}
+
+/// Calls `f(output position, kernel ranges, first input coordinates)` for each output position of one plane.
+fn positions(w: &Window, mut f: impl FnMut(usize, [std::ops::Range<usize>; 3], [isize; 3])) {
+    let taps = |dim: usize, o: usize| {
+        // Kernel coordinates whose read lies in the input.
+        let start = o * w.stride[dim];
+        let low = w.pad[dim].saturating_sub(start).div_ceil(w.dilation[dim]);
+        let high = (w.input[dim] + w.pad[dim]).saturating_sub(start).div_ceil(w.dilation[dim]);
+        low.min(w.kernel[dim])..high.min(w.kernel[dim])
+    };
+    let from = |dim: usize, o: usize| (o * w.stride[dim]) as isize - w.pad[dim] as isize;
+    let mut at = 0;
+    for z in 0..w.output[0] {
+        let tz = taps(0, z);
+        for y in 0..w.output[1] {
+            let ty = taps(1, y);
+            for x in 0..w.output[2] {
+                f(at, [tz.clone(), ty.clone(), taps(2, x)], [from(0, z), from(1, y), from(2, x)]);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Calls `f` with the place of each element in a window.
+#[inline(always)]
+fn elements(w: &Window, taps: &[std::ops::Range<usize>; 3], from: [isize; 3], mut f: impl FnMut(usize)) {
+    let at = |dim: usize, k: usize| (from[dim] + (k * w.dilation[dim]) as isize) as usize;
+    for kz in taps[0].clone() {
+        for ky in taps[1].clone() {
+            let row = (at(0, kz) * w.input[1] + at(1, ky)) * w.input[2];
+            for kx in taps[2].clone() {
+                f(row + at(2, kx));
+            }
+        }
+    }
+}
+
+fn max_pool(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let spec = WindowSpec::read(cx)?;
+    let places = cx.wants(1);
+    let columns_first = cx.flag("storage_order", false)?;
+    kernel(move |cx, inputs| {
+        let x = inputs.tensor(0)?;
+        let (window, _, dims) = windows(&spec, x)?;
+        with_number!(x.dtype(), T => maximum::<T>(cx, x, &window, dims, places, columns_first),
+            else other => Err(refuse("MaxPool", other)))
+    })
+}
+
+fn maximum<T: Lane<C: PartialOrd>>(
+    cx: &Cx,
+    x: &Tensor,
+    w: &Window,
+    dims: Vec<usize>,
+    places: bool,
+    columns_first: bool,
+) -> Result<Vec<Val>> {
+    let mut y = Tensor::new(cx.pool, x.dtype(), dims.clone())?;
+    let data = x.slice::<T>()?;
+    let (plane, size) = (w.input_len(), w.output_len());
+    if y.is_empty() {
+        let none = Tensor::new(cx.pool, Int64, dims)?;
+        return Ok(vec![Val::Tensor(y), Val::Tensor(none)]);
+    }
+    // NaN wins, as in NumPy: nothing compares above it, and it is kept when met.
+    #[allow(clippy::eq_op)]
+    let better = |v: T::C, best: T::C| v > best || (v != v && best == best);
+    let lowest = super::limits::lowest(T::DTYPE);
+    if !places {
+        let work = y.len() * w.kernel_len();
+        cx.threads.pieces(y.slice_mut::<T>()?, size, work, |i, out| {
+            let from = &data[i * plane..(i + 1) * plane];
+            let mut wide = Vec::new();
+            let from = match T::direct(from) {
+                Some(direct) => direct,
+                None => {
+                    wide.resize(plane, T::C::default());
+                    T::widen(from, &mut wide);
+                    &wide
+                }
+            };
+            positions(w, |at, taps, first| {
+                let mut best = None;
+                elements(w, &taps, first, |e| {
+                    let v = from[e];
+                    if best.is_none_or(|b| better(v, b)) {
+                        best = Some(v);
+                    }
+                });
+                out[at] = best.map_or(super::limits::cast_lowest::<T>(lowest), T::put);
+            });
+        });
+        return Ok(vec![Val::Tensor(y)]);
+    }
+    let mut found = Tensor::new(cx.pool, Int64, dims)?;
+    let (out, index) = (y.slice_mut::<T>()?, found.slice_mut::<i64>()?);
+    for i in 0..out.len() / size {
+        let from = &data[i * plane..(i + 1) * plane];
+        positions(w, |at, taps, first| {
+            let mut best: Option<(T::C, usize)> = None;
+            elements(w, &taps, first, |e| {
+                let v = from[e].get();
+                if best.is_none_or(|(b, _)| better(v, b)) {
+                    best = Some((v, e));
+                }
+            });
+            let (v, e) = best.map_or((super::limits::cast_lowest::<T>(lowest), 0), |(v, e)| (T::put(v), e));
+            out[i * size + at] = v;
+            let [d, h, width] = w.input;
+            let e = if columns_first {
+                let (z, y, x) = (e / (h * width), e / width % h, e % width);
+                (x * h + y) * d + z
+            } else {
+                e
+            };
+            index[i * size + at] = (i * plane + e) as i64;
+        });
+    }
+    Ok(vec![Val::Tensor(y), Val::Tensor(found)])
+}
+
+fn average_pool(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let spec = WindowSpec::read(cx)?;
+    let count_padding = cx.flag("count_include_pad", false)?;
+    tensor_kernel(move |cx, inputs| {
+        let x = inputs.tensor(0)?;
+        let (window, tail, dims) = windows(&spec, x)?;
+        with_float!(x.dtype(), T => pool::<T>(cx, x, &window, dims, |values, taps, first| {
+            let mut total = <<T as Lane>::C as Float>::ZERO;
+            elements(&window, taps, first, |e| total += values[e]);
+            let n = if count_padding { padded_count(&window, tail, first) } else { taps.iter().map(|t| t.len()).product() };
+            total / <<T as Lane>::C as Float>::of(n as f64)
+        }), else other => Err(refuse("AveragePool", other)))
+    })
+}
+
+/// Elements of a window that lie in the input or its padding (with rounding up, a window may reach beyond both).
+fn padded_count(w: &Window, tail: [usize; 3], first: [isize; 3]) -> usize {
+    (0..3)
+        .map(|d| {
+            let end = (w.input[d] + tail[d]) as isize;
+            let room = (end - first[d]).max(0) as usize;
+            room.div_ceil(w.dilation[d]).min(w.kernel[d])
+        })
+        .product()
+}
+
+fn lp_pool(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let spec = WindowSpec::read(cx)?;
+    let p = cx.int("p", 2)?;
+    tensor_kernel(move |cx, inputs| {
+        let x = inputs.tensor(0)?;
+        let (window, _, dims) = windows(&spec, x)?;
+        with_float!(x.dtype(), T => pool::<T>(cx, x, &window, dims, |values, taps, first| {
+            let mut total = <<T as Lane>::C as Float>::ZERO;
+            elements(&window, taps, first, |e| total += power(values[e], p));
+            root(total, p)
+        }), else other => Err(refuse("LpPool", other)))
+    })
+}
+
+fn power<F: Float>(v: F, p: i64) -> F {
+    match p {
+        1 => v.abs(),
+        2 => v * v,
+        p => v.abs().pow(F::of(p as f64)),
+    }
+}
+
+fn root<F: Float>(v: F, p: i64) -> F {
+    match p {
+        1 => v,
+        2 => v.sqrt(),
+        p => v.pow(F::of(1.0 / p as f64)),
+    }
+}
+
+fn pool<T: FloatLane>(
+    cx: &Cx,
+    x: &Tensor,
+    w: &Window,
+    dims: Vec<usize>,
+    f: impl Fn(&[T::C], &[std::ops::Range<usize>; 3], [isize; 3]) -> T::C + Sync,
+) -> Result<Tensor> {
+    let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
+    if y.is_empty() {
+        return Ok(y);
+    }
+    let data = x.slice::<T>()?;
+    let (plane, size) = (w.input_len(), w.output_len());
+    let work = y.len() * w.kernel_len();
+    cx.threads.pieces(y.slice_mut::<T>()?, size, work, |i, out| {
+        let from = &data[i * plane..(i + 1) * plane];
+        let mut wide = Vec::new();
+        let from = match T::direct(from) {
+            Some(direct) => direct,
+            None => {
+                wide.resize(plane, T::C::ZERO);
+                T::widen(from, &mut wide);
+                &wide
+            }
+        };
+        positions(w, |at, taps, first| out[at] = T::put(f(from, &taps, first)));
+    });
+    Ok(y)
+}
+
+fn global(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let op = cx.node.op_type.clone();
+    let p = cx.int("p", 2)?;
+    tensor_kernel(move |cx, inputs| {
+        let x = inputs.tensor(0)?;
+        let (count, rank) = planes(x)?;
+        let mut dims = x.dims()[..2].to_vec();
+        dims.resize(2 + rank, 1);
+        let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
+        let n = x.dims()[2..].iter().product::<usize>();
+        with_float!(x.dtype(), T => {
+            type C<T> = <T as Lane>::C;
+            let data = x.slice::<T>()?;
+            let work = x.len();
+            cx.threads.pieces(&mut y.slice_mut::<T>()?[..count], 1, work, |i, out| {
+                let mut wide = vec![C::<T>::ZERO; n];
+                T::widen(&data[i * n..(i + 1) * n], &mut wide);
+                let value = match &*op {
+                    "GlobalAveragePool" => sum(&wide) / <C<T> as Float>::of(n as f64),
+                    "GlobalMaxPool" => wide.iter().fold(C::<T>::LOWEST, |a, &b| a.larger(b)),
+                    _ => root(wide.iter().map(|&v| power(v, p)).sum(), p),
+                };
+                out.iter_mut().for_each(|o| *o = T::put(value));
+            });
+        }, else other => return Err(refuse(&op, other)));
+        Ok(y)
+    })
+}

@@ -1,0 +1,154 @@
+//! Softmax, LogSoftmax and Hardmax along an axis (from version 13) or over all dimensions from an axis on (before).
+
+use super::axes::{around, axis, split_point};
+use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::kernels::lane::{FloatLane, refuse};
+use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::simd::vectorize;
+use crate::backend::cpu::tensor::Tensor;
+use crate::{Result, with_float};
+
+/// The operators of this family.
+pub const TABLE: &[Entry] = &[entry("Softmax", build), entry("LogSoftmax", build), entry("Hardmax", build)];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Softmax,
+    Log,
+    Hard,
+}
+
+fn build(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let flat = cx.opset < 13;
+    let at = cx.int("axis", if flat { 1 } else { -1 })?;
+    let kind = match &*cx.node.op_type {
+        "Softmax" => Kind::Softmax,
+        "LogSoftmax" => Kind::Log,
+        _ => Kind::Hard,
+    };
+    tensor_kernel(move |cx, inputs| {
+        let x = inputs.take(0)?;
+        if x.rank() == 0 && !flat {
+            let one = x.reshaped(vec![1])?;
+            return along(cx, kind, one, (1, 1, 1))?.reshaped(vec![]);
+        }
+        let view = if flat {
+            let at = split_point(at, x.rank())?;
+            (x.dims()[..at].iter().product(), x.dims()[at..].iter().product(), 1)
+        } else {
+            around(x.dims(), axis(at, x.rank())?)
+        };
+        along(cx, kind, x, view)
+    })
+}
+
+fn along(cx: &Cx, kind: Kind, x: Tensor, view: (usize, usize, usize)) -> Result<Tensor> {
+    if x.is_empty() {
+        return Ok(x);
+    }
+    with_float!(x.dtype(), T => softmax::<T>(cx, kind, x, view), else other => Err(refuse("Softmax", other)))
+}
+
+fn softmax<T: FloatLane>(cx: &Cx, kind: Kind, x: Tensor, (_, n, inner): (usize, usize, usize)) -> Result<Tensor> {
+    let mut x = x;
+    if !x.is_unique() {
+        let mut copy = Tensor::new(cx.pool, x.dtype(), x.dims().to_vec())?;
+        copy.bytes_mut()?.copy_from_slice(x.bytes());
+        x = copy;
+    }
+    let work = x.len() * 16;
+    let block = n * inner;
+    // Enough rows a task that one is not lost in the noise.
+    let rows = (4096 / block).max(1);
+    cx.threads.pieces(x.slice_mut::<T>()?, block * rows, work, |_, piece| {
+        let mut wide = Vec::new();
+        let mut column = Vec::new();
+        for piece in piece.chunks_mut(block) {
+            let direct = T::direct_mut(piece).is_some();
+            if !direct {
+                wide.resize(block, T::C::ZERO);
+                T::widen(piece, &mut wide);
+            }
+            let values = match T::direct_mut(piece) {
+                Some(d) => d,
+                None => &mut wide[..],
+            };
+            if inner == 1 {
+                vectorize(|| row(kind, values));
+            } else {
+                for i in 0..inner {
+                    column.clear();
+                    column.extend(values.iter().skip(i).step_by(inner));
+                    row(kind, &mut column);
+                    values[i..].iter_mut().step_by(inner).zip(&column).for_each(|(v, &c)| *v = c);
+                }
+            }
+            if !direct {
+                T::narrow(&wide, piece);
+            }
+        }
+    });
+    Ok(x)
+}
+
+/// Sums in eight lanes, in a fixed order.
+#[inline(always)]
+pub fn sum<F: Float>(values: &[F]) -> F {
+    let (chunks, rest) = values.as_chunks::<8>();
+    let mut lanes = [F::ZERO; 8];
+    for c in chunks {
+        for (l, &v) in lanes.iter_mut().zip(c) {
+            *l += v;
+        }
+    }
+    for (l, &v) in lanes.iter_mut().zip(rest) {
+        *l += v;
+    }
+    ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
+}
+
+/// The largest; NaN if there is one.
+#[inline(always)]
+fn largest<F: Float>(values: &[F]) -> F {
+    let (chunks, rest) = values.as_chunks::<8>();
+    let mut lanes = [F::LOWEST; 8];
+    for c in chunks {
+        for (l, &v) in lanes.iter_mut().zip(c) {
+            *l = l.larger(v);
+        }
+    }
+    for (l, &v) in lanes.iter_mut().zip(rest) {
+        *l = l.larger(v);
+    }
+    lanes.into_iter().fold(F::LOWEST, F::larger)
+}
+
+#[inline(always)]
+fn row<F: Float>(kind: Kind, values: &mut [F]) {
+    let max = largest(values);
+    match kind {
+        Kind::Softmax => {
+            values.iter_mut().for_each(|v| *v = (*v - max).exp());
+            let scale = F::ONE / sum(values);
+            values.iter_mut().for_each(|v| *v *= scale);
+        }
+        Kind::Log => {
+            let mut total = F::ZERO;
+            for v in values.iter() {
+                total += (*v - max).exp();
+            }
+            let log = total.ln();
+            values.iter_mut().for_each(|v| *v = *v - max - log);
+        }
+        Kind::Hard => {
+            let mut found = false;
+            for v in values.iter_mut() {
+                let hit = !found && *v == max;
+                found |= hit;
+                *v = if hit { F::ONE } else { F::ZERO };
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A plan: what a graph becomes before it runs. Names are gone; steps read and write numbered slots, constants stand
+//! beside, and each step knows which of its inputs nobody needs afterwards.
+
+mod body;
+mod build;
+mod fold;
+mod inline;
+mod liveness;
+mod types;
+
+pub use body::Body;
+pub use build::build;
+
+use super::ops::Kernel;
+use super::value::Val;
+use crate::model::{DataType, Name};
+use std::sync::Arc;
+
+/// Where a step or an output finds a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// An omitted input.
+    Absent,
+    /// A slot; `last` says that nobody reads it afterwards.
+    Slot {
+        /// Its number.
+        index: usize,
+        /// This is the last reader.
+        last: bool,
+    },
+    /// A constant of the plan.
+    Constant(usize),
+}
+
+/// One operator call.
+pub struct Step {
+    /// What it does.
+    pub kernel: Box<dyn Kernel>,
+    /// How messages name its node.
+    pub label: String,
+    /// The node's name.
+    pub name: Name,
+    /// Its operator.
+    pub op: String,
+    /// Inputs, followed by what its bodies capture.
+    pub inputs: Vec<Source>,
+    /// Slots written, with the values' names; `None` is an unwanted output.
+    pub outputs: Vec<Option<(usize, Name)>>,
+    /// Slots written here that nobody reads.
+    pub unread: Vec<usize>,
+    /// Element types of the inputs, where known.
+    pub input_types: Vec<Option<DataType>>,
+    /// Element types of the outputs, where known.
+    pub output_types: Vec<Option<DataType>>,
+    /// Its subgraphs.
+    pub bodies: Vec<Arc<Plan>>,
+}
+
+/// A graph ready to run.
+#[derive(Default)]
+pub struct Plan {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// How many slots a run needs.
+    pub slots: usize,
+    /// Constants.
+    pub constants: Vec<Val>,
+    /// Slots of the inputs: the graph's own, then what it captures from outside.
+    pub inputs: Vec<usize>,
+    /// Where the outputs are found.
+    pub outputs: Vec<Source>,
+}
+
+impl Plan {
+    /// Calls `f` on every step, those of bodies included, with the depth of nesting.
+    pub fn visit<'a>(&'a self, depth: usize, f: &mut dyn FnMut(usize, &'a Step)) {
+        for step in &self.steps {
+            f(depth, step);
+            step.bodies.iter().for_each(|b| b.visit(depth + 1, f));
+        }
+    }
+}

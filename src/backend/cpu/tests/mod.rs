@@ -1,0 +1,1 @@
+//! Tests of the backend as a whole, on models made in Rust.

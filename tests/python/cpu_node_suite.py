@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Runs the ONNX backend node suite on the CPU backend and counts: pass, wrong, unsupported, error, crash.
+
+    cargo build --example run_cases
+    python tests/python/cpu_node_suite.py target/debug/examples/run_cases [--filter SUBSTRING] [--json FILE]
+
+A case is wrong if it gives outputs beyond the suite's tolerances without an error. Exit code 0 if none is wrong or crashes.
+"""
+
+import argparse
+import json
+import tempfile
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx.backend.test.loader import load_model_tests
+
+from cpu_runner import Crashed, Runner, input_names
+from node_cases import mismatch, plain
+
+# Cases outside the count, with the reason.
+OUTSIDE = {
+    "training": ("training", "train_", "dropout_with_training", "_adagrad", "_adam", "_momentum", "_nesterov"),
+    "random output": ("test_bernoulli",),
+    "image files": ("test_image_decoder",),
+}
+
+
+def cases(name_contains):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        suite = load_model_tests(kind="node")
+    for case in suite:
+        if name_contains in case.name:
+            yield case
+
+
+def outside(name):
+    return next((why for why, parts in OUTSIDE.items() if any(p in name for p in parts)), None)
+
+
+def judge(runner, case, path):
+    (inputs, outputs), = case.data_sets
+    onnx.save(case.model, path)
+    given = dict(zip(input_names(case.model), inputs))
+    try:
+        got, answer = runner.run(path, given)
+    except Crashed as e:
+        return "crash", f"the process ended with {e}"
+    if got is None:
+        code, message = answer
+        if code == "Panic":
+            return "crash", "a panic"
+        return ("unsupported" if code == "Unsupported" else "error"), f"{code}: {message}"
+    for info, want in zip(case.model.graph.output, outputs):
+        def allowed(w):
+            return case.atol + case.rtol * np.abs(np.nan_to_num(w))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                why = mismatch(got[info.name], plain(want), allowed)
+            except (TypeError, ValueError) as e:
+                why = f"cannot be compared: {e}"
+        if why:
+            return "wrong", f"{info.name}: {why}"
+    return "pass", ""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=Path)
+    parser.add_argument("--filter", default="")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--show", nargs="*", default=["wrong", "crash"], help="verdicts to list")
+    arguments = parser.parse_args()
+    counts, verdicts = Counter(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        runner = Runner(arguments.program, Path(folder) / "values")
+        for case in cases(arguments.filter):
+            why = outside(case.name)
+            verdict, message = ("outside", why) if why else judge(runner, case, Path(folder) / "model.onnx")
+            counts[verdict] += 1
+            verdicts[case.name] = (verdict, message)
+            if verdict in arguments.show:
+                print(f"{verdict:12} {case.name}: {message}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(verdicts, indent=1))
+    counted = sum(n for verdict, n in counts.items() if verdict != "outside")
+    print(", ".join(f"{verdict} {n}" for verdict, n in counts.most_common()),
+          f"- {100 * counts['pass'] / max(counted, 1):.1f}% of {counted}")
+    raise SystemExit(1 if counts["wrong"] or counts["crash"] else 0)
+
+
+if __name__ == "__main__":
+    main()
