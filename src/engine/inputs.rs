@@ -42,6 +42,14 @@ fn random_input(io: &IoInfo, shape: Option<&Vec<usize>>, random: &mut SplitMix64
         (None, None) => bail!(ShapeMismatch, "input '{}' has no known rank: give its shape", io.name),
     };
     let count = crate::backend::byte_size(DataType::Uint8, &dims)?;
+    // A shape that no machine holds is an error here, and not the end of the process in the allocations below.
+    Vec::<u64>::new().try_reserve_exact(count).map_err(|_| {
+        err!(
+            OutOfMemory,
+            "input '{}' of shape {dims:?} does not fit this machine's memory: give a smaller shape",
+            io.name
+        )
+    })?;
     let bytes = match dtype {
         t if t.is_float() => {
             let values: Vec<f32> = (0..count).map(|_| random.unit() * 2.0 - 1.0).collect();

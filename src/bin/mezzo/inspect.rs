@@ -98,7 +98,7 @@ impl Tally {
     fn text(&self) -> String {
         let (count, size) = self.total();
         let types: Vec<String> =
-            self.0.iter().map(|(t, (count, size))| format!("{t} {count} of {}", bytes(*size))).collect();
+            self.0.iter().map(|(t, (count, size))| format!("{count} {t}: {}", bytes(*size))).collect();
         match types.is_empty() {
             true => "none".into(),
             false => format!("{}, {} ({})", plural(count, "tensor"), bytes(size), types.join(", ")),
