@@ -57,6 +57,13 @@ test-c:
 test-python:
 	$(WITH) tests/run_python_tests.sh "$(TARGET)/release/mezzo"
 
+# By hand: a few minutes to an hour. Results worth keeping go to docs/.
+soak: install command
+	$(WITH) tests/run_c_tests.sh "$(abspath $(PREFIX))" --valgrind
+	$(CARGO) test --release --locked --features cli -- --ignored
+	$(CARGO) build --release --locked --example onnx_roundtrip
+	$(WITH) $(PYTHON) tests/python/onnx_roundtrip.py "$(TARGET)/release/examples/onnx_roundtrip"
+
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --features cli --all-targets -- -D warnings
