@@ -30,22 +30,33 @@ pub(super) fn outputs(
                     bail!(InvalidModel, "node {}: one branch gives {a}, the other {b}", node.label());
                 }
             }
-            Ok(Some(then.iter().map(shapeless).collect()))
+            if then.len() != other.len() && walk.is_strict() {
+                bail!(
+                    InvalidModel,
+                    "node {}: then_branch gives {} outputs, else_branch {}: both must give the same",
+                    node.label(),
+                    then.len(),
+                    other.len()
+                );
+            }
+            // What one branch leaves open, the other may tell.
+            let either = |(i, t): (usize, &Option<ValueType>)| shapeless(t).or_else(|| shapeless(other.get(i)?));
+            Ok(Some(then.iter().enumerate().map(either).collect()))
         }
         "Loop" => {
             let mut given =
                 vec![Some(ValueType::tensor(DataType::Int64, None)), Some(ValueType::tensor(DataType::Bool, None))];
             given.extend(inputs.iter().skip(2).map(shapeless));
-            let carried = inputs.len().saturating_sub(2);
             let given_carried: Types = given[2..].to_vec();
             let results = body(walk, node, scope, "body", &given, keep)?;
             check_carried(walk, node, &given_carried, &results[1.min(results.len())..])?;
             // After the condition come the carried values, which keep their types, then the scanned ones.
             let results: Types = results.into_iter().skip(1).collect();
-            let types = results.iter().enumerate().map(|(i, t)| {
-                let from =
-                    if i < carried { inputs.get(i + 2).cloned().flatten().or_else(|| t.clone()) } else { t.clone() };
-                shapeless(&from)
+            let types = results.iter().enumerate().map(|(i, left)| match (given_carried.get(i), left) {
+                // An empty optional that the body fills leaves the loop as what the body makes.
+                (Some(Some(entered)), Some(left)) if is_filled_optional(entered, left) => Some(strip_shape(left)),
+                (Some(Some(entered)), _) => Some(entered.clone()),
+                _ => shapeless(left),
             });
             Ok(Some(types.collect()))
         }

@@ -8,6 +8,9 @@ mod control;
 mod outputs;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 use crate::model::{Model, Name, ValueType};
 use crate::{Result, bail};
 use std::collections::HashMap;

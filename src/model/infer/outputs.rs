@@ -38,6 +38,9 @@ fn special(node: &Node, scope: &Scope, inputs: &[Ty], i: usize) -> Result<Ty> {
     if node.domain() == "ai.onnx.ml" {
         return Ok(machine_learning(node, scope, inputs, i));
     }
+    if node.domain() == "ai.onnx.preview.training" {
+        return Ok(training(node, inputs, i));
+    }
     if !node.domain().is_empty() {
         return Ok(None);
     }
@@ -57,6 +60,8 @@ fn special(node: &Node, scope: &Scope, inputs: &[Ty], i: usize) -> Result<Ty> {
         }
         "QuantizeLinear" => input(2).or(or(dtype("output_dtype")?, tensor(DataType::Uint8))),
         "DequantizeLinear" => or(dtype("output_dtype")?, input(1)),
+        // Without a state to go on from, the new one has the type of the query.
+        "LinearAttention" if i == 1 => input(3).or(input(0)),
         "LayerNormalization" if i > 0 => or(dtype("stash_type")?, tensor(DataType::Float32)),
         "SequenceEmpty" => sequence(or(dtype("dtype")?, tensor(DataType::Float32))),
         "SequenceConstruct" | "SplitToSequence" => sequence(input(0)),
@@ -88,6 +93,19 @@ fn constant(node: &Node, scope: &Scope) -> Ty {
         AttributeValue::String(_) | AttributeValue::Strings(_) => tensor(DataType::String),
         _ => None,
     }
+}
+
+/// Optimizers take R, T, then groups of as many tensors each: X, the gradients, and the states. They give the new X and
+/// the new states, so only the gradients are left out.
+fn training(node: &Node, inputs: &[Ty], i: usize) -> Ty {
+    let groups = match &*node.op_type {
+        "Momentum" | "Adagrad" => 3,
+        "Adam" => 4,
+        _ => return None,
+    };
+    let size = inputs.len().checked_sub(2)? / groups;
+    let from = if i < size { 2 + i } else { 2 + size.checked_add(i)? };
+    inputs.get(from)?.as_ref().map(strip_shape)
 }
 
 /// The domain ai.onnx.ml types results by which attribute is filled.
