@@ -3,7 +3,7 @@
 
     python tests/python/type_check.py [--models MODEL.onnx ...] -- COMMAND
 
-COMMAND is the example `check_types` (`cargo run --quiet --example check_types`, say).
+COMMAND is the example `check_types` (`cargo run --quiet --example check_types --`, say); `--types` is put after it.
 
 1. Every model passes, unless it is older than opset 7, the oldest that is read.
 2. Without value_info and without the types of its outputs, every model still gets the types that
@@ -78,7 +78,8 @@ def expected_types(model, without):
 
 def mutation(model):
     """The model with one FP32 input of a node made FP16 against another of its type variable, and what the message must say."""
-    floats = {i.name: i for i in model.graph.input if short(i.type) == str(TensorProto.FLOAT)}
+    constants = {t.name for t in model.graph.initializer}
+    floats = {i.name for i in model.graph.input if short(i.type) == str(TensorProto.FLOAT)} - constants
     versions = {o.domain: o.version for o in model.opset_import}
     if model.functions:
         return None
@@ -164,11 +165,15 @@ def judge(models, command, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="*", type=Path, help="these models instead of the suite")
-    parser.add_argument("command", nargs="+")
-    options = parser.parse_args()
-    models = [(p.name, onnx.load(p, load_external_data=False)) for p in options.models] if options.models else suite()
+    # The command may have a "--" of its own, which argparse would take away.
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, command = sys.argv[1:at], sys.argv[at + 1:]
+    options = parser.parse_args(arguments)
+    if not command:
+        parser.error("give the command after --")
+    models = [(p.name, onnx.load(p)) for p in options.models] if options.models else suite()
     with tempfile.TemporaryDirectory() as folder:
-        counts, problems = judge(models, options.command, folder)
+        counts, problems = judge(models, command, folder)
     print("\n".join(problems[:SHOWN]))
     if len(problems) > SHOWN:
         print(f"... and {len(problems) - SHOWN} more")
