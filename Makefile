@@ -14,8 +14,9 @@ help:
 	@echo 'make demo     build, install into build/prefix, build examples_c/digits with CMake, run it'
 	@echo 'make test     all tests: Rust, C and C++ against the installed package, Python judges'
 	@echo 'make check    the quick inner loop: formatting, lints, unit tests'
-	@echo 'make lib      the release library and the mezzo command'
-	@echo 'make install  both into PREFIX (default build/prefix), with header, CMake and pkg-config files'
+	@echo 'make lib      the release library'
+	@echo 'make command  the release mezzo command'
+	@echo 'make install  the library, and the command if it is built, into PREFIX (default build/prefix)'
 	@echo 'make header   include/mezzo/mezzo.h again from the sources (pinned cbindgen)'
 	@echo 'make soak     the long runs, by hand; results go to docs/'
 	@echo 'make clean    remove build/ and target/'
@@ -43,7 +44,7 @@ test:
 	tools/setup.sh judges
 	tools/setup.sh tensorrt
 	$(MAKE) --no-print-directory test-rust
-	$(MAKE) --no-print-directory install command
+	$(MAKE) --no-print-directory command install
 	$(MAKE) --no-print-directory test-c
 	$(MAKE) --no-print-directory test-python
 
@@ -58,7 +59,7 @@ test-python:
 	$(WITH) tests/run_python_tests.sh "$(TARGET)/release/mezzo"
 
 # By hand: a few minutes to an hour. Results worth keeping go to docs/.
-soak: install command
+soak: command install
 	$(WITH) tests/run_c_tests.sh "$(abspath $(PREFIX))" --valgrind
 	$(CARGO) test --release --locked --features cli -- --ignored
 	$(CARGO) build --release --locked --example onnx_roundtrip
