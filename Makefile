@@ -8,7 +8,7 @@ DIGITS   := tests/data/digits
 # What tools/setup.sh installed, on the paths.
 WITH     := . tools/env.sh;
 
-.PHONY: help demo test check lib install command header soak clean test-rust test-c test-python bench
+.PHONY: help demo test check lib install command header soak clean test-rust test-c test-python
 
 help:
 	@echo 'make demo     build, install into build/prefix, build examples_c/digits with CMake, run it'
@@ -69,6 +69,9 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --features cli --all-targets -- -D warnings
 	$(CARGO) test --locked --lib
+
+header:
+	tools/header.sh
 
 clean:
 	rm -rf build target
