@@ -54,11 +54,11 @@ fn load_options(options: Option<&EngineOptionsBody>) -> LoadOptions {
 /// Builds an engine. The model is not needed afterwards.
 ///
 /// env: NULL for the default environment.
-/// backend: "cpu".
+/// backend: "cpu", "tensorrt" or "tensorrt-rtx".
 /// options: NULL for the defaults.
 /// engine: receives the engine; give it back with mezzo_engine_free().
 ///
-/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such backend; MEZZO_ERROR_UNSUPPORTED if it lacks operators, listing all
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such backend, or its library is not installed; MEZZO_ERROR_UNSUPPORTED if it lacks operators, listing all
 /// of them; MEZZO_ERROR_CANCELLED by the progress callback; MEZZO_ERROR_INVALID_MODEL; MEZZO_ERROR_OUT_OF_MEMORY.
 #[must_use]
 #[unsafe(no_mangle)]
