@@ -71,7 +71,7 @@ fn write(v: &Value, path: &Path) -> Result<Json> {
 fn run(case: &Json) -> Result<Json> {
     let path = case["model"].as_str().ok_or_else(|| bad("no model"))?;
     let model = onnx::load_file(Path::new(path), &onnx::LoadOptions::default())?;
-    let options = BuildOptions { threads: case["threads"].as_u64().unwrap_or(1) as usize };
+    let options = BuildOptions { threads: case["threads"].as_u64().unwrap_or(1) as usize, ..BuildOptions::default() };
     let start = Instant::now();
     let engine = backend::find("cpu")?.build(&model, &options, &Progress::default())?;
     let build_ms = start.elapsed().as_secs_f64() * 1e3;

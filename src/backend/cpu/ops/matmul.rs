@@ -36,23 +36,32 @@ fn build_matmul(cx: &NodeCx) -> Built {
         if a.dtype() != b.dtype() {
             bail!(TypeMismatch, "its inputs are of types {} and {}, but must be of one type", a.dtype(), b.dtype());
         }
-        let shapes = Shapes::new(a, b)?;
-        let mut y = Tensor::new(cx.pool, a.dtype(), shapes.output.clone())?;
-        if y.is_empty() {
-            return Ok(y);
-        }
-        if a.dtype().is_float() {
-            with_float!(a.dtype(), T => {
-                let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Packed<T>>());
-                float_matmul::<T>(cx, &shapes, a.slice()?, b.slice()?, packed, y.slice_mut()?)?;
-            }, else other => return Err(refuse("MatMul", other)));
-        } else {
-            with_integer!(a.dtype(), T => {
-                integer_matmul::<T>(&shapes, a.slice()?, b.slice()?, y.slice_mut()?);
-            }, else other => return Err(refuse("MatMul", other)));
-        }
-        Ok(y)
+        product(cx, a, b, &packed)
     })
+}
+
+/// The product of two stacks of matrices.
+pub fn multiply(cx: &Cx, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    product(cx, a, b, &None)
+}
+
+fn product(cx: &Cx, a: &Tensor, b: &Tensor, packed: &AnyPacked) -> Result<Tensor> {
+    let shapes = Shapes::new(a, b)?;
+    let mut y = Tensor::new(cx.pool, a.dtype(), shapes.output.clone())?;
+    if y.is_empty() {
+        return Ok(y);
+    }
+    if a.dtype().is_float() {
+        with_float!(a.dtype(), T => {
+            let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Packed<T>>());
+            float_matmul::<T>(cx, &shapes, a.slice()?, b.slice()?, packed, y.slice_mut()?)?;
+        }, else other => return Err(refuse("MatMul", other)));
+    } else {
+        with_integer!(a.dtype(), T => {
+            integer_matmul::<T>(&shapes, a.slice()?, b.slice()?, y.slice_mut()?);
+        }, else other => return Err(refuse("MatMul", other)));
+    }
+    Ok(y)
 }
 
 /// Shapes of a product of stacks of matrices.

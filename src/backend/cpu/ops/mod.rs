@@ -5,7 +5,9 @@ mod axes;
 mod binary;
 mod cast;
 mod construct;
+mod control;
 mod conv;
+mod einsum;
 mod gather;
 mod layout;
 mod limits;
@@ -13,8 +15,13 @@ mod logic;
 mod matmul;
 mod node;
 mod norm;
+mod pad;
 mod pool;
+mod recurrent;
 mod reduce;
+mod resize;
+mod select;
+mod sequence;
 mod softmax;
 mod strings;
 mod unary;
@@ -79,6 +86,13 @@ const FAMILIES: &[&[Entry]] = &[
     layout::TABLE,
     gather::TABLE,
     construct::TABLE,
+    pad::TABLE,
+    resize::TABLE,
+    select::TABLE,
+    einsum::TABLE,
+    recurrent::TABLE,
+    control::TABLE,
+    sequence::TABLE,
 ];
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.

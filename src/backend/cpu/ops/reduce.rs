@@ -78,6 +78,11 @@ fn reduce(cx: &NodeCx) -> Built {
     })
 }
 
+/// The sum over these axes, which disappear.
+pub fn sum_over(cx: &Cx, x: &Tensor, over: &[usize]) -> Result<Tensor> {
+    run(cx, Kind::Sum, x, over)
+}
+
 /// Reduces `over`; the result has the other dimensions in order.
 fn run(cx: &Cx, kind: Kind, x: &Tensor, over: &[usize]) -> Result<Tensor> {
     let rest: Vec<usize> = (0..x.rank()).filter(|i| !over.contains(i)).collect();
