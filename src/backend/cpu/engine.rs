@@ -99,7 +99,8 @@ impl LoadedEngine for CpuEngine {
     }
 
     fn inspect(&self) -> serde_json::Value {
-        let types = |list: &[Option<DataType>]| -> Vec<Option<&str>> { list.iter().map(|t| t.map(DataType::name)).collect() };
+        let types =
+            |list: &[Option<DataType>]| -> Vec<Option<&str>> { list.iter().map(|t| t.map(DataType::name)).collect() };
         let mut steps = Vec::new();
         self.plan.visit(0, &mut |depth, step| {
             steps.push(json!({
@@ -117,9 +118,8 @@ impl LoadedEngine for CpuEngine {
         let split = onnx::split(&self.model, LOCATION, ALIGNMENT, MIN_BYTES)?;
         let mut parts = Vec::new();
         let mut at = 0u64;
-        let pad = |from: u64, to: u64| {
-            usize::try_from(to.checked_sub(from)?).ok().filter(|n| *n > 0).map(PartSource::Zeros)
-        };
+        let pad =
+            |from: u64, to: u64| usize::try_from(to.checked_sub(from)?).ok().filter(|n| *n > 0).map(PartSource::Zeros);
         for (offset, tensor) in split.tensors {
             parts.extend(pad(at, offset));
             at = offset

@@ -63,7 +63,12 @@ impl Tensor {
     }
 
     /// A tensor with these elements.
-    pub fn from_slice<T: NoUninit>(pool: &Arc<Pool>, dtype: DataType, dims: Vec<usize>, values: &[T]) -> Result<Tensor> {
+    pub fn from_slice<T: NoUninit>(
+        pool: &Arc<Pool>,
+        dtype: DataType,
+        dims: Vec<usize>,
+        values: &[T],
+    ) -> Result<Tensor> {
         let mut t = Tensor::new(pool, dtype, dims)?;
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let target = t.bytes_mut()?;
@@ -87,7 +92,9 @@ impl Tensor {
         let dims = tensor
             .dims()
             .iter()
-            .map(|&d| usize::try_from(d).map_err(|_| err!(InvalidModel, "a constant has the shape {:?}", tensor.dims())))
+            .map(|&d| {
+                usize::try_from(d).map_err(|_| err!(InvalidModel, "a constant has the shape {:?}", tensor.dims()))
+            })
             .collect::<Result<Vec<usize>>>()?;
         if let Some(strings) = tensor.strings() {
             return Tensor::from_strings(dims, strings.to_vec());

@@ -52,7 +52,9 @@ impl Threads {
     /// Like [`Threads::each`] for tasks that can fail; one of their errors is returned.
     pub fn try_each(&self, tasks: usize, work: usize, f: &(dyn Fn(usize) -> Result<()> + Sync)) -> Result<()> {
         match &self.pool {
-            Some(pool) if tasks > 1 && work >= WORTHWHILE => pool.install(|| (0..tasks).into_par_iter().try_for_each(f)),
+            Some(pool) if tasks > 1 && work >= WORTHWHILE => {
+                pool.install(|| (0..tasks).into_par_iter().try_for_each(f))
+            }
             _ => (0..tasks).try_for_each(f),
         }
     }

@@ -77,9 +77,7 @@ impl Val {
                 Value::Tensor(TensorValue::new(t.dtype(), t.dims().to_vec(), buffer, 0)?)
             }
             Val::Sequence(s) => Value::Sequence(s.iter().map(|v| v.to_value(allocator)).collect::<Result<_>>()?),
-            Val::Optional(o) => {
-                Value::Optional(o.as_ref().map(|v| v.to_value(allocator).map(Box::new)).transpose()?)
-            }
+            Val::Optional(o) => Value::Optional(o.as_ref().map(|v| v.to_value(allocator).map(Box::new)).transpose()?),
         })
     }
 }
@@ -97,8 +95,8 @@ fn from_value(pool: &Arc<Pool>, value: &Value, depth: usize) -> Result<Val> {
         Value::Sequence(s) => {
             Val::Sequence(Arc::new(s.iter().map(|v| from_value(pool, v, depth + 1)).collect::<Result<_>>()?))
         }
-        Value::Optional(o) => Val::Optional(
-            o.as_ref().map(|v| from_value(pool, v, depth + 1).map(Box::new)).transpose()?,
-        ),
+        Value::Optional(o) => {
+            Val::Optional(o.as_ref().map(|v| from_value(pool, v, depth + 1).map(Box::new)).transpose()?)
+        }
     })
 }

@@ -166,7 +166,14 @@ pub fn zip_to<T: Lane, R: Lane>(cx: &Cx, a: &Tensor, b: &Tensor, out: DataType, 
 }
 
 /// `own` becomes `f(own, other)`, or `f(other, own)` if they change places.
-fn over<T: Lane>(cx: &Cx, walk: &Walk<1>, own: &mut Tensor, other: &Tensor, f: Zip<T::C, T::C>, swap: bool) -> Result<()> {
+fn over<T: Lane>(
+    cx: &Cx,
+    walk: &Walk<1>,
+    own: &mut Tensor,
+    other: &Tensor,
+    f: Zip<T::C, T::C>,
+    swap: bool,
+) -> Result<()> {
     let (n, from) = (own.len(), other.slice::<T>()?);
     let [step] = walk.inner_strides();
     cx.threads.pieces(own.slice_mut::<T>()?, PIECE, n, |i, piece| {

@@ -106,10 +106,22 @@ integer!(i8, i16, i32, i64, u8, u16, u32, u64);
 macro_rules! with_float {
     ($dtype:expr, $T:ident => $body:expr, else $other:ident => $rest:expr) => {
         match $dtype {
-            $crate::model::DataType::Float32 => { type $T = f32; $body }
-            $crate::model::DataType::Float64 => { type $T = f64; $body }
-            $crate::model::DataType::Float16 => { type $T = half::f16; $body }
-            $crate::model::DataType::Bfloat16 => { type $T = half::bf16; $body }
+            $crate::model::DataType::Float32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::model::DataType::Float64 => {
+                type $T = f64;
+                $body
+            }
+            $crate::model::DataType::Float16 => {
+                type $T = half::f16;
+                $body
+            }
+            $crate::model::DataType::Bfloat16 => {
+                type $T = half::bf16;
+                $body
+            }
             $other => $rest,
         }
     };
@@ -121,14 +133,38 @@ macro_rules! with_float {
 macro_rules! with_integer {
     ($dtype:expr, $T:ident => $body:expr, else $other:ident => $rest:expr) => {
         match $dtype {
-            $crate::model::DataType::Int64 => { type $T = i64; $body }
-            $crate::model::DataType::Int32 => { type $T = i32; $body }
-            $crate::model::DataType::Int16 => { type $T = i16; $body }
-            $crate::model::DataType::Int8 => { type $T = i8; $body }
-            $crate::model::DataType::Uint64 => { type $T = u64; $body }
-            $crate::model::DataType::Uint32 => { type $T = u32; $body }
-            $crate::model::DataType::Uint16 => { type $T = u16; $body }
-            $crate::model::DataType::Uint8 => { type $T = u8; $body }
+            $crate::model::DataType::Int64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::model::DataType::Int32 => {
+                type $T = i32;
+                $body
+            }
+            $crate::model::DataType::Int16 => {
+                type $T = i16;
+                $body
+            }
+            $crate::model::DataType::Int8 => {
+                type $T = i8;
+                $body
+            }
+            $crate::model::DataType::Uint64 => {
+                type $T = u64;
+                $body
+            }
+            $crate::model::DataType::Uint32 => {
+                type $T = u32;
+                $body
+            }
+            $crate::model::DataType::Uint16 => {
+                type $T = u16;
+                $body
+            }
+            $crate::model::DataType::Uint8 => {
+                type $T = u8;
+                $body
+            }
             $other => $rest,
         }
     };

@@ -39,12 +39,30 @@ impl Elem for Text {
 macro_rules! with_elem {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $crate::backend::cpu::tensor::element_bytes($dtype) {
-            0 => { type $T = $crate::backend::cpu::tensor::Text; $body }
-            1 => { type $T = u8; $body }
-            2 => { type $T = u16; $body }
-            4 => { type $T = u32; $body }
-            8 => { type $T = u64; $body }
-            _ => { type $T = [u64; 2]; $body }
+            0 => {
+                type $T = $crate::backend::cpu::tensor::Text;
+                $body
+            }
+            1 => {
+                type $T = u8;
+                $body
+            }
+            2 => {
+                type $T = u16;
+                $body
+            }
+            4 => {
+                type $T = u32;
+                $body
+            }
+            8 => {
+                type $T = u64;
+                $body
+            }
+            _ => {
+                type $T = [u64; 2];
+                $body
+            }
         }
     };
 }
@@ -85,7 +103,9 @@ fn copy<T: Elem>(cx: &Cx, walk: &Walk<1>, from: &[T], to: &mut [T]) {
             match step {
                 1 => out.clone_from_slice(&from[first..first + n]),
                 0 => out.fill(from[first].clone()),
-                s if s > 0 => out.iter_mut().zip(from[first..].iter().step_by(s as usize)).for_each(|(o, v)| *o = v.clone()),
+                s if s > 0 => {
+                    out.iter_mut().zip(from[first..].iter().step_by(s as usize)).for_each(|(o, v)| *o = v.clone())
+                }
                 s => out
                     .iter_mut()
                     .zip(from[..=first].iter().rev().step_by(s.unsigned_abs()))

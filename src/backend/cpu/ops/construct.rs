@@ -87,7 +87,10 @@ fn range(cx: &NodeCx) -> Built {
     tensor_kernel(|cx, inputs| {
         let (start, limit, delta) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.tensor(2)?);
         if [start, limit, delta].iter().any(|t| t.len() != 1 || t.dtype() != start.dtype()) {
-            bail!(ShapeMismatch, "start {start:?}, limit {limit:?} and delta {delta:?} must be single values of one type");
+            bail!(
+                ShapeMismatch,
+                "start {start:?}, limit {limit:?} and delta {delta:?} must be single values of one type"
+            );
         }
         let dtype = start.dtype();
         let too_long = || err!(OutOfMemory, "the range has more elements than memory can hold");

@@ -163,7 +163,8 @@ impl Kernel for Loop {
 fn stack(cx: &Cx, list: &[Tensor], at: i64, declared: Option<&(Option<DataType>, Vec<usize>)>) -> Result<Tensor> {
     let Some(first) = list.first() else {
         let (dtype, dims) = declared.cloned().unwrap_or_default();
-        let dtype = dtype.ok_or_else(|| err!(InvalidModel, "no iteration ran, and the body does not declare its outputs"))?;
+        let dtype =
+            dtype.ok_or_else(|| err!(InvalidModel, "no iteration ran, and the body does not declare its outputs"))?;
         let mut all = dims;
         all.insert(axis(at, all.len() + 1)?, 0);
         return Tensor::new(cx.pool, dtype, all);

@@ -28,13 +28,20 @@ fn build(cx: &NodeCx) -> Built {
     let spec = WindowSpec::read(cx)?;
     let group = groups(cx)?;
     let packed: AnyPacked = match cx.constant(1) {
-        Some(w) if !w.is_empty() && w.rank() > 2 => with_float!(w.dtype(), T => pack::<T>(w, group)?, else _other => None),
+        Some(w) if !w.is_empty() && w.rank() > 2 => {
+            with_float!(w.dtype(), T => pack::<T>(w, group)?, else _other => None)
+        }
         _ => None,
     };
     tensor_kernel(move |cx, inputs| {
         let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
         if x.dtype() != w.dtype() {
-            bail!(TypeMismatch, "input and weights are of types {} and {}, but must be of one type", x.dtype(), w.dtype());
+            bail!(
+                TypeMismatch,
+                "input and weights are of types {} and {}, but must be of one type",
+                x.dtype(),
+                w.dtype()
+            );
         }
         with_float!(x.dtype(), T => {
             let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Vec<Packed<T>>>());
@@ -55,7 +62,9 @@ fn pack<T: FloatLane>(w: &Tensor, group: usize) -> Result<AnyPacked> {
     let (m, k) = (w.dims()[0] / group, w.len() / w.dims()[0]);
     let data = w.slice::<T>()?;
     let all = (0..group)
-        .map(|g| Packed::new(&Strided { data: &data[g * m * k..(g + 1) * m * k], lane: k, step: 1 }, m, k, T::C::micro().mr))
+        .map(|g| {
+            Packed::new(&Strided { data: &data[g * m * k..(g + 1) * m * k], lane: k, step: 1 }, m, k, T::C::micro().mr)
+        })
         .collect::<Result<Vec<Packed<T>>>>()?;
     Ok(Some(Box::new(all)))
 }
@@ -118,9 +127,8 @@ fn conv<T: FloatLane>(
     let (mg, k) = (m / group, c / group * window.kernel_len());
     let (image, out_image) = (c * window.input_len(), m * window.output_len());
     let weights = w.slice::<T>()?;
-    let rows: Vec<Strided<T>> = (0..group)
-        .map(|g| Strided { data: &weights[g * mg * k..(g + 1) * mg * k], lane: k, step: 1 })
-        .collect();
+    let rows: Vec<Strided<T>> =
+        (0..group).map(|g| Strided { data: &weights[g * mg * k..(g + 1) * mg * k], lane: k, step: 1 }).collect();
     let a = |g: usize| -> &dyn Source<T::C> {
         match packed {
             Some(p) => &p[g],
@@ -145,7 +153,9 @@ fn conv<T: FloatLane>(
             .map(|i| Strided { data: &data[i * part..(i + 1) * part], lane: 1, step: window.input_len() })
             .collect();
         let products: Vec<Product<T::C>> = (0..n * group)
-            .map(|i| product(&window, mg, k, a(i % group), &columns[i], i * mg * window.output_len(), &epilogues[i % group]))
+            .map(|i| {
+                product(&window, mg, k, a(i % group), &columns[i], i * mg * window.output_len(), &epilogues[i % group])
+            })
             .collect();
         return gemm::run(cx, &products, out).map(|()| y);
     }
@@ -161,7 +171,9 @@ fn conv<T: FloatLane>(
         let columns: Vec<Columns<T::C>> =
             (0..group).map(|g| Columns { input: &wide[g * part..(g + 1) * part], window: &window }).collect();
         let products: Vec<Product<T::C>> = (0..group)
-            .map(|g| product(&window, mg, k, a(g), &columns[g], i * out_image + g * mg * window.output_len(), &epilogues[g]))
+            .map(|g| {
+                product(&window, mg, k, a(g), &columns[g], i * out_image + g * mg * window.output_len(), &epilogues[g])
+            })
             .collect();
         gemm::run(cx, &products, out)?;
     }
@@ -254,7 +266,12 @@ fn build_transpose(cx: &NodeCx) -> Built {
     tensor_kernel(move |cx, inputs| {
         let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
         if x.dtype() != w.dtype() {
-            bail!(TypeMismatch, "input and weights are of types {} and {}, but must be of one type", x.dtype(), w.dtype());
+            bail!(
+                TypeMismatch,
+                "input and weights are of types {} and {}, but must be of one type",
+                x.dtype(),
+                w.dtype()
+            );
         }
         with_float!(x.dtype(), T => conv_transpose::<T>(cx, &t, x, w, bias),
             else other => Err(refuse("ConvTranspose", other)))
@@ -292,7 +309,8 @@ impl Transpose {
                     (out, if lower == Some(true) || lower.is_none() { total - small } else { small })
                 }
                 (None, Some(lower)) => {
-                    let out = size.checked_mul(strides[i]).ok_or_else(|| err!(ShapeMismatch, "the output is too large"))?;
+                    let out =
+                        size.checked_mul(strides[i]).ok_or_else(|| err!(ShapeMismatch, "the output is too large"))?;
                     let total = full.saturating_sub(out);
                     (out, if lower { total - total / 2 } else { total / 2 })
                 }
@@ -314,7 +332,13 @@ impl Transpose {
     }
 }
 
-fn conv_transpose<T: FloatLane>(cx: &Cx, t: &Transpose, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn conv_transpose<T: FloatLane>(
+    cx: &Cx,
+    t: &Transpose,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     if x.rank() < 3 || w.rank() != x.rank() || x.dims()[1] != w.dims()[0] || x.dims()[1] % t.group != 0 {
         bail!(
             ShapeMismatch,
@@ -347,8 +371,7 @@ fn conv_transpose<T: FloatLane>(cx: &Cx, t: &Transpose, x: &Tensor, w: &Tensor, 
         let g = i % t.group;
         let a = Strided { data: &weights[g * c * rows..(g + 1) * c * rows], lane: 1, step: rows };
         let b = Strided { data: &data[i * c * places..(i + 1) * c * places], lane: 1, step: places };
-        let product =
-            Product { m: rows, n: places, k: c, a: &a, b: &b, offset: 0, row_stride: places, epilogue: None };
+        let product = Product { m: rows, n: places, k: c, a: &a, b: &b, offset: 0, row_stride: places, epilogue: None };
         gemm::run(cx, &[product], columns.slice_mut::<T::C>()?)?;
         let columns = columns.slice::<T::C>()?;
         let out = &mut y.slice_mut::<T>()?[i * per_group * size..(i + 1) * per_group * size];

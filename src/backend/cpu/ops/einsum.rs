@@ -56,10 +56,8 @@ fn build(cx: &NodeCx) -> Built {
         Some((l, r)) => (l, Some(r)),
         None => (text.as_str(), None),
     };
-    let equation = Equation {
-        inputs: left.split(',').map(term).collect::<Result<_>>()?,
-        output: right.map(term).transpose()?,
-    };
+    let equation =
+        Equation { inputs: left.split(',').map(term).collect::<Result<_>>()?, output: right.map(term).transpose()? };
     if equation.inputs.len() != cx.node.inputs.len() {
         bail!(InvalidModel, "its equation has {} terms for {} inputs", equation.inputs.len(), cx.node.inputs.len());
     }
@@ -98,7 +96,8 @@ fn run(cx: &Cx, equation: &Equation, inputs: &[&Tensor]) -> Result<Tensor> {
         equation.inputs.iter().zip(inputs).map(|(t, x)| labels(t, x.rank())).collect::<Result<_>>()?;
     let output = match &equation.output {
         Some(t) => {
-            let hidden = all.iter().flatten().filter(|l| **l >= ELLIPSIS).max().map_or(0, |l| (l - ELLIPSIS + 1) as usize);
+            let hidden =
+                all.iter().flatten().filter(|l| **l >= ELLIPSIS).max().map_or(0, |l| (l - ELLIPSIS + 1) as usize);
             let hidden = if t.contains(&None) { hidden } else { 0 };
             labels(t, t.iter().flatten().count() + hidden)?
         }
@@ -214,7 +213,9 @@ fn pair(cx: &Cx, a: Operand, b: Operand, needed: &dyn Fn(Label) -> bool) -> Resu
     let sizes = |o: &Operand, list: &[Label]| -> Vec<usize> { list.iter().filter_map(|l| size(o, *l)).collect() };
     let product = |v: &[usize]| v.iter().product::<usize>();
     let (ds, dl, dr, di) = (sizes(&a, &batch), sizes(&a, &left), sizes(&b, &right), sizes(&a, &inner));
-    let order = |first: &[Label], second: &[Label]| -> Vec<Label> { batch.iter().chain(first).chain(second).copied().collect() };
+    let order = |first: &[Label], second: &[Label]| -> Vec<Label> {
+        batch.iter().chain(first).chain(second).copied().collect()
+    };
     let x = permuted(cx, &a, &order(&left, &inner))?.reshaped(vec![product(&ds), product(&dl), product(&di)])?;
     let y = permuted(cx, &b, &order(&inner, &right))?.reshaped(vec![product(&ds), product(&di), product(&dr)])?;
     let dims = ds.iter().chain(&dl).chain(&dr).copied().collect();

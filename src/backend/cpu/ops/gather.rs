@@ -241,8 +241,20 @@ fn join<T: Joined>(out: &mut [T], places: &[usize], inner: usize, updates: &[T],
                 Reduction::None => v,
                 Reduction::Add => o.plus(v),
                 Reduction::Mul => o.times(v),
-                Reduction::Max => if *o < v { v } else { *o },
-                Reduction::Min => if v < *o { v } else { *o },
+                Reduction::Max => {
+                    if *o < v {
+                        v
+                    } else {
+                        *o
+                    }
+                }
+                Reduction::Min => {
+                    if v < *o {
+                        v
+                    } else {
+                        *o
+                    }
+                }
             };
         }
     }

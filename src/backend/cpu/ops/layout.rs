@@ -328,7 +328,9 @@ fn tile(cx: &NodeCx) -> Built {
         for i in 0..x.rank() {
             doubled.extend([repeats[i], x.dims()[i]]);
             steps.extend([0, own[i] as isize]);
-            dims.push(repeats[i].checked_mul(x.dims()[i]).ok_or_else(|| err!(ShapeMismatch, "the output is too large"))?);
+            dims.push(
+                repeats[i].checked_mul(x.dims()[i]).ok_or_else(|| err!(ShapeMismatch, "the output is too large"))?,
+            );
         }
         count(&dims)?;
         gather_strided(cx, x, doubled, steps, 0)?.reshaped(dims)
@@ -337,9 +339,10 @@ fn tile(cx: &NodeCx) -> Built {
 
 fn block_size(cx: &NodeCx) -> Result<usize> {
     let b = cx.int("blocksize", 0)?;
-    usize::try_from(b).ok().filter(|b| (1..1 << 20).contains(b)).ok_or_else(|| {
-        err!(InvalidModel, "its attribute 'blocksize' is {b}")
-    })
+    usize::try_from(b)
+        .ok()
+        .filter(|b| (1..1 << 20).contains(b))
+        .ok_or_else(|| err!(InvalidModel, "its attribute 'blocksize' is {b}"))
 }
 
 fn depth_to_space(cx: &NodeCx) -> Built {

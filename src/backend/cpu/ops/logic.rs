@@ -94,14 +94,16 @@ fn clip(cx: &NodeCx) -> Built {
 
 /// Below `low` becomes `low`, then above `high` becomes `high`; NaN stays.
 fn limit<T: Lane<C: PartialOrd>>(cx: &Cx, x: Tensor, low: Option<T::C>, high: Option<T::C>) -> Result<Tensor> {
-    in_place::<T>(cx, x, 1, &|values: &mut [T::C]| vectorize(|| {
-        if let Some(low) = low {
-            values.iter_mut().for_each(|v| *v = if *v < low { low } else { *v });
-        }
-        if let Some(high) = high {
-            values.iter_mut().for_each(|v| *v = if *v > high { high } else { *v });
-        }
-    }))
+    in_place::<T>(cx, x, 1, &|values: &mut [T::C]| {
+        vectorize(|| {
+            if let Some(low) = low {
+                values.iter_mut().for_each(|v| *v = if *v < low { low } else { *v });
+            }
+            if let Some(high) = high {
+                values.iter_mut().for_each(|v| *v = if *v > high { high } else { *v });
+            }
+        })
+    })
 }
 
 fn shrink(cx: &NodeCx) -> Built {
@@ -110,7 +112,15 @@ fn shrink(cx: &NodeCx) -> Built {
     tensor_kernel(move |cx, inputs| {
         let x = inputs.take(0)?;
         let dtype = x.dtype();
-        let f = move |v: f64| if v < -lambda { v + bias } else if v > lambda { v - bias } else { 0.0 };
+        let f = move |v: f64| {
+            if v < -lambda {
+                v + bias
+            } else if v > lambda {
+                v - bias
+            } else {
+                0.0
+            }
+        };
         let wide = super::cast::cast(cx, &x, Float64, true).map_err(|e| err!(Unsupported, "Shrink: {e}"))?;
         let y = in_place::<f64>(cx, wide, 1, &|v| v.iter_mut().for_each(|v| *v = f(*v)))?;
         super::cast::cast(cx, &y, dtype, true)

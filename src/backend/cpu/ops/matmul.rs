@@ -119,7 +119,14 @@ impl Shapes {
     }
 }
 
-fn float_matmul<T: FloatLane>(cx: &Cx, s: &Shapes, a: &[T], b: &[T], packed: Option<&Packed<T>>, y: &mut [T]) -> Result<()> {
+fn float_matmul<T: FloatLane>(
+    cx: &Cx,
+    s: &Shapes,
+    a: &[T],
+    b: &[T],
+    packed: Option<&Packed<T>>,
+    y: &mut [T],
+) -> Result<()> {
     let (m, k, n) = (s.m, s.k, s.n);
     // A product with few columns is turned around, so that the wide side fills the lanes.
     let turned = packed.is_none() && n == 1 && m > 1;

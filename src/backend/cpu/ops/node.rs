@@ -185,10 +185,7 @@ impl Inputs {
 
     /// Takes an input away, so that its memory may be used again.
     pub fn take_value(&mut self, i: usize) -> Result<Val> {
-        self.0
-            .get_mut(i)
-            .and_then(Option::take)
-            .ok_or_else(|| err!(InvalidModel, "its input {i} is missing"))
+        self.0.get_mut(i).and_then(Option::take).ok_or_else(|| err!(InvalidModel, "its input {i} is missing"))
     }
 
     /// Takes an input tensor away.

@@ -274,13 +274,7 @@ fn rms(cx: &NodeCx) -> Built {
 }
 
 /// Applies `f` to each line of `n` elements that are `inner` apart, in the computing type.
-fn lines<T: FloatLane>(
-    cx: &Cx,
-    x: Tensor,
-    n: usize,
-    inner: usize,
-    f: impl Fn(&mut [T::C]) + Sync,
-) -> Result<Tensor> {
+fn lines<T: FloatLane>(cx: &Cx, x: Tensor, n: usize, inner: usize, f: impl Fn(&mut [T::C]) + Sync) -> Result<Tensor> {
     if inner == 1 {
         return rows::<T>(cx, x, n.max(1), |_, row| f(row));
     }
@@ -346,7 +340,8 @@ fn mean_variance(cx: &NodeCx) -> Built {
 fn lrn(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     let size = cx.int("size", 0)?;
-    let size = usize::try_from(size).ok().filter(|s| *s > 0).ok_or_else(|| err!(InvalidModel, "its 'size' is {size}"))?;
+    let size =
+        usize::try_from(size).ok().filter(|s| *s > 0).ok_or_else(|| err!(InvalidModel, "its 'size' is {size}"))?;
     let (alpha, beta, bias) = (cx.float("alpha", 1e-4)?, cx.float("beta", 0.75)?, cx.float("bias", 1.0)?);
     tensor_kernel(move |cx, inputs| {
         let x = inputs.take(0)?;

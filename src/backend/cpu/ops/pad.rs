@@ -77,7 +77,8 @@ fn sources(n: usize, before: i64, after: i64, mode: Mode) -> Result<Vec<isize>> 
         bail!(ShapeMismatch, "a dimension without elements can only be padded with a constant");
     }
     let mut list = Vec::new();
-    list.try_reserve_exact(total as usize).map_err(|_| err!(OutOfMemory, "a dimension of {total} elements is too large"))?;
+    list.try_reserve_exact(total as usize)
+        .map_err(|_| err!(OutOfMemory, "a dimension of {total} elements is too large"))?;
     list.extend((0..total).map(|i| {
         let at = i - before;
         (match mode {

@@ -58,11 +58,29 @@ impl Activation {
             Function::Sigmoid => x.sigmoid(),
             Function::Tanh => x.tanh(),
             Function::Relu => x.larger(F::ZERO),
-            Function::LeakyRelu => if x < F::ZERO { a * x } else { x },
-            Function::ThresholdedRelu => if x > a { x } else { F::ZERO },
+            Function::LeakyRelu => {
+                if x < F::ZERO {
+                    a * x
+                } else {
+                    x
+                }
+            }
+            Function::ThresholdedRelu => {
+                if x > a {
+                    x
+                } else {
+                    F::ZERO
+                }
+            }
             Function::ScaledTanh => a * (b * x).tanh(),
             Function::HardSigmoid => (a * x + b).larger(F::ZERO).smaller(F::ONE),
-            Function::Elu => if x < F::ZERO { a * x.exp_m1() } else { x },
+            Function::Elu => {
+                if x < F::ZERO {
+                    a * x.exp_m1()
+                } else {
+                    x
+                }
+            }
             Function::Softsign => x / (F::ONE + x.abs()),
             Function::Softplus => x.exp().ln_1p(),
             Function::Affine => a * x + b,
@@ -131,8 +149,8 @@ fn build(cx: &NodeCx) -> Built {
         .map(|n| {
             let plain = activation(n, None, None)?;
             let takes_beta = matches!(plain.0, Function::ScaledTanh | Function::HardSigmoid | Function::Affine);
-            let takes_alpha = takes_beta
-                || matches!(plain.0, Function::LeakyRelu | Function::ThresholdedRelu | Function::Elu);
+            let takes_alpha =
+                takes_beta || matches!(plain.0, Function::LeakyRelu | Function::ThresholdedRelu | Function::Elu);
             let alpha = if takes_alpha { alphas.next() } else { None };
             let beta = if takes_beta { betas.next() } else { None };
             activation(n, alpha, beta)
@@ -193,7 +211,9 @@ impl Layer {
         let sizes = Sizes { steps: x.dims()[0], batch: x.dims()[1], input: x.dims()[2], hidden: r.dims()[2] };
         let (h, n) = (sizes.hidden, sizes.batch);
         let fits = |t: Option<&Tensor>, dims: &[usize], what: &str| match t {
-            Some(t) if t.dims() != dims => Err(err!(ShapeMismatch, "its {what} has the shape {:?}, not {dims:?}", t.dims())),
+            Some(t) if t.dims() != dims => {
+                Err(err!(ShapeMismatch, "its {what} has the shape {:?}, not {dims:?}", t.dims()))
+            }
             _ => Ok(()),
         };
         if self.hidden.is_some_and(|s| s != h as i64) {
@@ -229,9 +249,20 @@ impl Layer {
             let mut hidden = slice(&h0, n * h)?.unwrap_or_else(|| vec![F::ZERO; n * h]);
             let mut cell = slice(&c0, n * h)?.unwrap_or_else(|| vec![F::ZERO; n * h]);
             let out = y.slice_mut::<F>()?;
-            self.direction(cx, &sizes, x.slice()?, &weights, *reverse, functions, &lengths, &mut hidden, &mut cell, |t, b, v| {
-                out[((t * directions + d) * n + b) * h..][..h].copy_from_slice(v);
-            })?;
+            self.direction(
+                cx,
+                &sizes,
+                x.slice()?,
+                &weights,
+                *reverse,
+                functions,
+                &lengths,
+                &mut hidden,
+                &mut cell,
+                |t, b, v| {
+                    out[((t * directions + d) * n + b) * h..][..h].copy_from_slice(v);
+                },
+            )?;
             last_h.slice_mut::<F>()?[d * n * h..][..n * h].copy_from_slice(&hidden);
             last_c.slice_mut::<F>()?[d * n * h..][..n * h].copy_from_slice(&cell);
         }
@@ -381,7 +412,10 @@ impl Layer {
         } else {
             // The reset state goes through the weights again.
             let state: Vec<F> = old.iter().zip(&reset).map(|(&o, &r)| o * r).collect();
-            let (a, b) = (Strided { data: &state, lane: h, step: 1 }, Strided { data: &weights.r[2 * h * h..], lane: h, step: 1 });
+            let (a, b) = (
+                Strided { data: &state, lane: h, step: 1 },
+                Strided { data: &weights.r[2 * h * h..], lane: h, step: 1 },
+            );
             let mut out = vec![F::ZERO; h];
             let product = Product { m: 1, n: h, k: h, a: &a, b: &b, offset: 0, row_stride: h, epilogue: None };
             gemm::run::<F>(cx, &[product], &mut out)?;

@@ -72,8 +72,10 @@ fn reduce(cx: &NodeCx) -> Built {
             _ if nothing => vec![],
             _ => (0..x.rank()).collect(),
         };
-        let kept: Vec<usize> =
-            (0..x.rank()).filter(|i| keep || !over.contains(i)).map(|i| if over.contains(&i) { 1 } else { x.dims()[i] }).collect();
+        let kept: Vec<usize> = (0..x.rank())
+            .filter(|i| keep || !over.contains(i))
+            .map(|i| if over.contains(&i) { 1 } else { x.dims()[i] })
+            .collect();
         run(cx, kind, &x, &over)?.reshaped(kept)
     })
 }
@@ -102,9 +104,13 @@ fn run(cx: &Cx, kind: Kind, x: &Tensor, over: &[usize]) -> Result<Tensor> {
         return Ok(y);
     }
     match x.dtype() {
-        t if t.is_float() => with_float!(t, T => floats::<T>(cx, kind, &x, n, inner, &mut y)?, else o => return Err(refuse("Reduce", o))),
+        t if t.is_float() => {
+            with_float!(t, T => floats::<T>(cx, kind, &x, n, inner, &mut y)?, else o => return Err(refuse("Reduce", o)))
+        }
         Bool if matches!(kind, Kind::Max | Kind::Min) => integers::<u8>(cx, kind, &x, n, inner, &mut y)?,
-        t => with_integer!(t, T => integers::<T>(cx, kind, &x, n, inner, &mut y)?, else o => return Err(refuse("Reduce", o))),
+        t => {
+            with_integer!(t, T => integers::<T>(cx, kind, &x, n, inner, &mut y)?, else o => return Err(refuse("Reduce", o)))
+        }
     }
     Ok(y)
 }

@@ -129,7 +129,8 @@ fn resize(cx: &NodeCx) -> Built {
     };
     tensor_kernel(move |cx, inputs| {
         // Exporters leave out inputs by giving empty tensors.
-        let given = |inputs: &Inputs, i: usize| Ok::<_, crate::Error>(inputs.opt(i)?.filter(|t| !t.is_empty()).cloned());
+        let given =
+            |inputs: &Inputs, i: usize| Ok::<_, crate::Error>(inputs.opt(i)?.filter(|t| !t.is_empty()).cloned());
         let roi = given(inputs, 1)?.map(|t| floats(cx, &t)).transpose()?;
         let scales = given(inputs, 2)?.map(|t| floats(cx, &t)).transpose()?;
         let sizes = match given(inputs, 3)? {
@@ -382,7 +383,11 @@ fn interpolate<F: crate::backend::cpu::kernels::math::Float>(
 }
 
 /// An element outside on one axis is the extrapolation value, whatever the other axes did to it.
-fn restore_outside<F: crate::backend::cpu::kernels::math::Float>(spec: &Spec, axes: &[&Axis], y: Tensor) -> Result<Tensor> {
+fn restore_outside<F: crate::backend::cpu::kernels::math::Float>(
+    spec: &Spec,
+    axes: &[&Axis],
+    y: Tensor,
+) -> Result<Tensor> {
     if spec.coordinates != Coordinates::CropAndResize {
         return Ok(y);
     }

@@ -56,10 +56,9 @@ fn top_k(cx: &NodeCx) -> Built {
         let x = inputs.tensor(0)?;
         let at = axis(at, x.rank())?;
         let (_, n, inner) = around(x.dims(), at);
-        let k = usize::try_from(k)
-            .ok()
-            .filter(|k| *k <= n)
-            .ok_or_else(|| err!(Execution, "{k} of {n} elements cannot be chosen on axis {at} of shape {:?}", x.dims()))?;
+        let k = usize::try_from(k).ok().filter(|k| *k <= n).ok_or_else(|| {
+            err!(Execution, "{k} of {n} elements cannot be chosen on axis {at} of shape {:?}", x.dims())
+        })?;
         let mut dims = x.dims().to_vec();
         dims[at] = k;
         let mut values = Tensor::new(cx.pool, x.dtype(), dims.clone())?;
@@ -271,7 +270,9 @@ fn trilu(cx: &NodeCx) -> Built {
             Some(_) => bail!(ShapeMismatch, "its k must be a single number"),
         };
         let mut x = inputs.take(0)?;
-        let &[.., rows, columns] = x.dims() else { bail!(ShapeMismatch, "an input of shape {:?} is no matrix", x.dims()) };
+        let &[.., rows, columns] = x.dims() else {
+            bail!(ShapeMismatch, "an input of shape {:?} is no matrix", x.dims())
+        };
         count(x.dims())?;
         if !x.is_unique() {
             let mut copy = Tensor::new(cx.pool, x.dtype(), x.dims().to_vec())?;

@@ -98,7 +98,9 @@ fn erase(cx: &NodeCx) -> Built {
         let mut items = items(inputs, 0)?;
         let place = match inputs.opt_value(1) {
             Some(_) => position(inputs, 1, items.len())?,
-            None => items.len().checked_sub(1).ok_or_else(|| err!(Execution, "an empty sequence has nothing to erase"))?,
+            None => {
+                items.len().checked_sub(1).ok_or_else(|| err!(Execution, "an empty sequence has nothing to erase"))?
+            }
         };
         items.remove(place);
         made(items)
@@ -115,9 +117,7 @@ fn at(cx: &NodeCx) -> Built {
 
 fn length(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
-    tensor_kernel(|cx, inputs| {
-        Tensor::from_slice(cx.pool, Int64, vec![], &[sequence(inputs.value(0)?)?.len() as i64])
-    })
+    tensor_kernel(|cx, inputs| Tensor::from_slice(cx.pool, Int64, vec![], &[sequence(inputs.value(0)?)?.len() as i64]))
 }
 
 fn split(cx: &NodeCx) -> Built {

@@ -101,7 +101,13 @@ functions! {
 #[inline(always)]
 fn softplus<F: Float>(x: F) -> F {
     let tail = (-x.abs()).exp().ln_1p();
-    if x > F::ZERO { x + tail } else if x.nan() { x } else { tail }
+    if x > F::ZERO {
+        x + tail
+    } else if x.nan() {
+        x
+    } else {
+        tail
+    }
 }
 
 #[inline(always)]

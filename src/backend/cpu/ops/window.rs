@@ -104,14 +104,8 @@ impl WindowSpec {
         let kernel = self.list(&Some(kernel.to_vec()), rank, "kernel_shape", 1)?;
         let (strides, dilations) = (self.strides(rank)?, self.dilations(rank)?);
         let (before, after) = self.pads(rank)?;
-        let mut w = Window {
-            input: [1; 3],
-            output: [1; 3],
-            kernel: [1; 3],
-            stride: [1; 3],
-            dilation: [1; 3],
-            pad: [0; 3],
-        };
+        let mut w =
+            Window { input: [1; 3], output: [1; 3], kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [0; 3] };
         let mut tail = [0usize; 3];
         for i in 0..rank {
             let d = 3 - rank + i;
@@ -160,7 +154,10 @@ fn sizes(cx: &NodeCx, name: &str, min: usize) -> Result<Option<Vec<usize>>> {
     list.iter()
         .map(|&v| {
             usize::try_from(v).ok().filter(|v| (min..=MAX_SIZE).contains(v)).ok_or_else(|| {
-                err!(InvalidModel, "its attribute '{name}' is {list:?}, but entries from {min} to {MAX_SIZE} are possible")
+                err!(
+                    InvalidModel,
+                    "its attribute '{name}' is {list:?}, but entries from {min} to {MAX_SIZE} are possible"
+                )
             })
         })
         .collect::<Result<Vec<_>>>()

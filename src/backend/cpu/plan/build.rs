@@ -65,12 +65,7 @@ pub fn build(model: &Model, pool: &Arc<Pool>, progress: &Progress) -> Result<Pla
     let level = b.levels.pop().unwrap_or_default();
     if !b.unsupported.is_empty() {
         let list: Vec<String> = b.unsupported.iter().map(|(what, nodes)| describe(what, nodes)).collect();
-        bail!(
-            Unsupported,
-            "the CPU backend cannot run {} of the model's operators: {}",
-            list.len(),
-            list.join("; ")
-        );
+        bail!(Unsupported, "the CPU backend cannot run {} of the model's operators: {}", list.len(), list.join("; "));
     }
     Ok(level.plan)
 }
@@ -228,7 +223,10 @@ impl<'m> Builder<'m> {
     pub fn node(&mut self, node: &Node, opsets: &[OpsetId]) -> Result<()> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
-            bail!(Unsupported, "the model unfolds to more than {MAX_STEPS} nodes: its functions call each other too often");
+            bail!(
+                Unsupported,
+                "the model unfolds to more than {MAX_STEPS} nodes: its functions call each other too often"
+            );
         }
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {
@@ -248,7 +246,8 @@ impl<'m> Builder<'m> {
             return inline::call(self, node, function, &inputs);
         }
         let opset = crate::model::graph::find_opset(opsets, node.domain()).unwrap_or(1);
-        let bodies = body::build_all(self, node, opsets).map_err(|e| e.context(format_args!("node {}", node.label())))?;
+        let bodies =
+            body::build_all(self, node, opsets).map_err(|e| e.context(format_args!("node {}", node.label())))?;
         let level = self.top();
         let input_types: Vec<_> = inputs.iter().map(|&b| level.dtype(b)).collect();
         let constants: Vec<Option<Val>> = inputs
@@ -286,7 +285,11 @@ impl<'m> Builder<'m> {
         let outputs = self.define_outputs(node, &output_types)?;
         let mut sources: Vec<Source> = inputs.iter().map(|b| b.source()).collect();
         sources.extend(bodies.iter().flat_map(|b| b.captured.iter().map(|c| c.source())));
-        let op = if node.domain().is_empty() { node.op_type.to_string() } else { format!("{}::{}", node.domain, node.op_type) };
+        let op = if node.domain().is_empty() {
+            node.op_type.to_string()
+        } else {
+            format!("{}::{}", node.domain, node.op_type)
+        };
         self.top().plan.steps.push(Step {
             kernel,
             label: node.label(),

@@ -34,7 +34,9 @@ pub fn outputs(node: &Node, inputs: &[Option<DataType>]) -> Vec<Option<DataType>
         "QLinearConv" | "QLinearMatMul" => all(inputs.get(7).copied().flatten()),
         "Where" | "OneHot" => all(inputs.get(if node.is("Where") { 1 } else { 2 }).copied().flatten()),
         "Multinomial" => all(attribute("dtype").or(Some(Int32))),
-        "StringConcat" | "StringNormalizer" | "ImageDecoder" => all(if node.is("ImageDecoder") { Some(Uint8) } else { Some(String) }),
+        "StringConcat" | "StringNormalizer" | "ImageDecoder" => {
+            all(if node.is("ImageDecoder") { Some(Uint8) } else { Some(String) })
+        }
         "If" | "Loop" | "Scan" | "SequenceAt" | "OptionalGetElement" => all(None),
         _ => all(first),
     }

@@ -109,9 +109,8 @@ unsafe fn portable_wide(t: &Tile<f64>) {
 #[inline(always)]
 unsafe fn portable<F: Float, const MR: usize, const NR: usize>(t: &Tile<F>) {
     // SAFETY: the panels have `steps` steps of MR and NR lanes.
-    let (a, b) = unsafe {
-        (std::slice::from_raw_parts(t.a, t.steps * MR), std::slice::from_raw_parts(t.b, t.steps * NR))
-    };
+    let (a, b) =
+        unsafe { (std::slice::from_raw_parts(t.a, t.steps * MR), std::slice::from_raw_parts(t.b, t.steps * NR)) };
     let mut sums = [[F::ZERO; NR]; MR];
     for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0) {
         for (sums, &a) in sums.iter_mut().zip(a) {

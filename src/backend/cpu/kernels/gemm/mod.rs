@@ -68,7 +68,12 @@ pub fn run<O: Lane<C: Float>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]
             _ => p.m.div_ceil(wanted.max(1)).next_multiple_of(micro.mr).min(p.m),
         };
         for j in (0..p.n).step_by(BLOCK_N) {
-            tasks.extend((0..p.m).step_by(rows).map(|r| Task { product: i, row: r, rows: rows.min(p.m - r), column: j }));
+            tasks.extend((0..p.m).step_by(rows).map(|r| Task {
+                product: i,
+                row: r,
+                rows: rows.min(p.m - r),
+                column: j,
+            }));
         }
     }
     cx.threads.try_each(tasks.len(), work, &|t| {
