@@ -4,11 +4,12 @@
 
 use super::constants::{self, Stats};
 use super::facts::{Facts, NodeId, ValueId};
+use super::links::Links;
 use super::names::Globs;
 use super::{ConstantPolicy, ConvertOptions, Policy};
-use super::{meaning, norms, passthrough, wide};
-use crate::model::schema::ParamType;
-use crate::model::{AttributeValue, DataType, Node, Tensor, TypeKind, ValueType};
+use super::{explicit, meaning, norms, passthrough, wide};
+use crate::model::schema::{Param, ParamType, Schema};
+use crate::model::{AttributeValue, DataType, Tensor, TypeKind, ValueType};
 use crate::{Result, bail};
 use std::collections::HashMap;
 
@@ -72,6 +73,7 @@ impl Decisions {
 
     /// What half would do to a constant value; computed once.
     pub fn stats(&mut self, facts: &Facts, value: ValueId) -> Result<Stats> {
+        let value = facts.values[value].root;
         if let Some(s) = self.stats.get(&value) {
             return Ok(*s);
         }
@@ -85,7 +87,7 @@ impl Decisions {
 }
 
 /// Decides for every node.
-pub(super) fn decide(facts: &Facts, options: &ConvertOptions) -> Result<Decisions> {
+pub(super) fn decide(facts: &Facts, options: &ConvertOptions, links: &mut Links) -> Result<Decisions> {
     let count = facts.nodes.len();
     let mut d = Decisions {
         choices: vec![Choice::Untouched; count],
@@ -103,10 +105,13 @@ pub(super) fn decide(facts: &Facts, options: &ConvertOptions) -> Result<Decision
         if options.precision == DataType::Float16 {
             wide::keep(facts, options, &mut d)?;
         }
+        explicit::keep(facts, &mut d);
         norms::keep(facts, &mut d);
-        meaning::keep(facts, &mut d);
+        meaning::keep(facts, &mut d, links);
     }
+    links.settle(facts, options, &mut d);
     passthrough::keep(facts, options, &mut d);
+    links.settle(facts, options, &mut d);
     Ok(d)
 }
 
@@ -119,38 +124,49 @@ fn by_schema(facts: &Facts, node: NodeId, target: DataType) -> Choice {
     let reason = |rule, tensor: &str, text: String| {
         Choice::Float(Reason { rule, tensor: tensor.to_string(), value: None, text })
     };
-    let values = || n.inputs.iter().chain(&n.outputs).flatten().map(|v| &facts.values[*v]);
     match facts.op(node) {
+        // A Constant that is sparse, or that a call of the function leaves open, has no half form.
+        "Constant" if n.outputs.iter().flatten().any(|v| facts.values[*v].constant.is_none()) => {
+            return reason("container", "", "its value is no dense tensor".into());
+        }
         "Constant" | "Cast" => return Choice::Free,
         "BitCast" => {
             return reason("bits", "", "BitCast looks at the bits of its input, which are others in half".into());
         }
         _ => {}
     }
+    if let Some(v) = facts.touched(node).map(|v| &facts.values[v]).find(|v| v.is_fixed_f32()) {
+        return reason("container", &v.name, format!("'{}' is a map or sparse tensor of FP32", v.name));
+    }
     let Some(schema) = n.schema else {
         let name = &n.node.op_type;
-        return if facts.model.function_of(n.node).is_some() {
-            reason("local_function", "", format!("'{name}' is a local function of the model, which stays FP32 inside"))
-        } else {
-            reason("unknown_operator", "", format!("'{}::{name}' is not in the operator table", n.node.domain))
+        return match facts.function_of(n.node) {
+            Some(_) if facts.has_linked_bodies(node) => Choice::Half,
+            Some(_) => {
+                let text =
+                    format!("the body of local function '{name}' cannot be looked into: its calls unfold too far");
+                reason("local_function", "", text)
+            }
+            None => reason("unknown_operator", "", format!("'{}::{name}' is not in the operator table", n.node.domain)),
         };
     };
-    if let Some(v) = values().find(|v| v.holds_f32()) {
-        return reason("container", &v.name, format!("'{}' is a sequence, optional or map of FP32 tensors", v.name));
-    }
-    // The types of control flow's inputs and outputs are those of its subgraphs.
-    if matches!(facts.op(node), "If" | "Loop" | "Scan") {
-        return Choice::Half;
-    }
-    if let Some(a) = tensor_attribute(n.node).filter(|_| facts.op(node) != "ConstantOfShape") {
-        return reason("attribute", a, format!("its attribute '{a}' holds FP32 numbers that must be exact"));
+    if let Some(a) = fp32_attribute(facts, node) {
+        return reason(
+            "attribute",
+            "",
+            format!("its attribute '{a}' holds FP32 tensors that the operator compares with"),
+        );
     }
     let capable = (0..n.inputs.len()).any(|i| slot_takes(facts, node, i, target))
         || (0..n.outputs.len()).any(|i| slot_gives(facts, node, i, target));
-    if capable {
+    let allows = |v: Option<ValueId>, param: Option<&Param>| allows_container(facts, schema, v, param, target);
+    let contains = n.inputs.iter().enumerate().all(|(i, v)| allows(*v, schema.input(i)))
+        && n.outputs.iter().enumerate().all(|(i, v)| allows(*v, schema.output(i)));
+    let has_container = facts.touched(node).any(|v| facts.values[v].is_container());
+    if contains && (capable || has_container) {
         return Choice::Half;
     }
-    let opset = facts.model.opset(n.node.domain()).unwrap_or_default();
+    let opset = facts.opset(node).unwrap_or_default();
     reason(
         "schema",
         "",
@@ -158,12 +174,46 @@ fn by_schema(facts: &Facts, node: NodeId, target: DataType) -> Choice {
     )
 }
 
-/// The name of an attribute that holds an FP32 tensor (thresholds of a tree, say).
-fn tensor_attribute(node: &Node) -> Option<&str> {
-    node.attributes
-        .iter()
-        .find(|a| matches!(&a.value, AttributeValue::Tensor(t) if t.tensor.dtype() == DataType::Float32))
-        .map(|a| &*a.name)
+/// An attribute that holds FP32 tensors beside the inputs. (Constants are another matter.)
+fn fp32_attribute(facts: &Facts, node: NodeId) -> Option<String> {
+    if facts.op(node) == "ConstantOfShape" {
+        return None;
+    }
+    let is_f32 = |t: &Tensor| t.dtype() == DataType::Float32;
+    let n = facts.nodes[node].node;
+    let found = n.attributes.iter().find(|a| match facts.attribute(node, &a.name) {
+        Some(AttributeValue::Tensor(t)) => is_f32(&t.tensor),
+        Some(AttributeValue::Tensors(ts)) => ts.iter().any(|t| is_f32(&t.tensor)),
+        Some(AttributeValue::SparseTensor(s)) => is_f32(&s.values.tensor),
+        _ => false,
+    });
+    found.map(|a| a.name.to_string())
+}
+
+/// True if a value is no sequence or optional of FP32 tensors, or may be one of half tensors there.
+fn allows_container(
+    facts: &Facts,
+    schema: &Schema,
+    v: Option<ValueId>,
+    param: Option<&Param>,
+    target: DataType,
+) -> bool {
+    let Some(value) = v.map(|v| &facts.values[v]).filter(|v| v.is_container()) else { return true };
+    let Some(ty) = &value.ty else { return true };
+    param.is_some_and(|p| schema.allowed(p).has(&in_half(ty, target)))
+}
+
+/// A type with half in place of FP32.
+pub(super) fn in_half(ty: &ValueType, target: DataType) -> ValueType {
+    let kind = match &ty.kind {
+        TypeKind::Tensor { dtype: DataType::Float32, shape } => {
+            TypeKind::Tensor { dtype: target, shape: shape.clone() }
+        }
+        TypeKind::Sequence(t) => TypeKind::Sequence(Box::new(in_half(t, target))),
+        TypeKind::Optional(t) => TypeKind::Optional(Box::new(in_half(t, target))),
+        other => other.clone(),
+    };
+    ValueType { kind, denotation: ty.denotation.clone() }
 }
 
 /// True if input `i` of the node is an FP32 tensor that the operator would also take in half.
@@ -173,8 +223,8 @@ pub(super) fn slot_takes(facts: &Facts, node: NodeId, i: usize, target: DataType
     if !is_f32 {
         return false;
     }
-    if matches!(facts.op(node), "If" | "Loop" | "Scan") {
-        return true;
+    if n.schema.is_none() {
+        return facts.has_linked_bodies(node);
     }
     n.schema.and_then(|s| Some((s, s.input(i)?))).is_some_and(|(s, p)| s.allowed(p).has_tensor(target))
 }
@@ -186,12 +236,16 @@ pub(super) fn slot_gives(facts: &Facts, node: NodeId, i: usize, target: DataType
     if !is_f32 {
         return false;
     }
-    if matches!(facts.op(node), "If" | "Loop" | "Scan") {
-        return true;
+    if n.schema.is_none() {
+        return facts.has_linked_bodies(node);
     }
     let Some((schema, param)) = n.schema.and_then(|s| Some((s, s.output(i)?))) else { return false };
-    if !schema.allowed(param).has_tensor(target) {
+    // The mean and deviation that a LayerNormalization gives have the type of its inner sums.
+    if !schema.allowed(param).has_tensor(target) || facts.op(node) == "LayerNormalization" && i > 0 {
         return false;
+    }
+    if facts.has_linked_bodies(node) {
+        return true;
     }
     // An output whose type follows an input is half only if that input can be; all inputs of one variable are alike.
     let ParamType::Var(var) = param.ty else { return true };
@@ -255,7 +309,10 @@ fn by_constants(facts: &Facts, options: &ConvertOptions, d: &mut Decisions) -> R
         }
         for i in 0..facts.nodes[node].inputs.len() {
             let Some(v) = facts.input(node, i) else { continue };
-            if facts.values[v].constant.is_none() || !slot_takes(facts, node, i, target) {
+            if facts.values[v].constant.is_none()
+                || !slot_takes(facts, node, i, target)
+                || facts.has_linked_bodies(node)
+            {
                 continue;
             }
             let s = d.stats(facts, v)?;
@@ -313,7 +370,7 @@ pub(super) fn attribute_constant(facts: &Facts, node: NodeId) -> Option<Tensor> 
     if facts.op(node) != "ConstantOfShape" {
         return None;
     }
-    match facts.nodes[node].node.attribute("value") {
+    match facts.attribute(node, "value") {
         Some(AttributeValue::Tensor(t)) => Some(t.tensor.clone()),
         _ => None,
     }

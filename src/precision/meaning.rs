@@ -1,99 +1,128 @@
 //! Floats that mean positions, sizes or indices. Half counts exactly only to 2048, so what is computed from integers and
 //! ends in an index, a rounding, a comparison, or the sine of a position stays FP32 back to its source.
+//!
+//! Of activations, which are half where they come from, only the arithmetic right before such a place joins it.
 
 use super::decide::Decisions;
 use super::facts::{Facts, NodeId, Origin, ValueId};
-use crate::model::{DataType, ValueType};
+use super::kinds::{Kind, kinds};
+use super::links::Links;
 use std::collections::HashSet;
 
-/// What a float value is computed from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Constants alone.
-    Constant,
-    /// Integers (shapes, positions, indices, masks), perhaps with constants.
-    Counted,
-    /// Weights and activations.
-    Activation,
-}
-
 /// Keeps such values and what makes them in FP32.
-pub(super) fn keep(facts: &Facts, d: &mut Decisions) {
+pub(super) fn keep(facts: &Facts, d: &mut Decisions, links: &mut Links) {
     let kinds = kinds(facts);
+    keep_rounds(facts, d, links, &kinds);
     let mut kept: HashSet<NodeId> = HashSet::new();
     for node in 0..facts.nodes.len() {
-        let Some(what) = sink(facts, node, &kinds) else { continue };
-        let inputs: Vec<ValueId> = facts.f32_inputs(node).collect();
-        let first = inputs.first().copied().or_else(|| facts.nodes[node].outputs.iter().flatten().next().copied());
-        let Some(first) = first else { continue };
-        let name = facts.values[first].name.to_string();
-        let counted = inputs.iter().any(|v| kinds[*v] == Kind::Counted);
-        d.keep(node, "meaning", &name, None, format!("{what}, and half counts exactly only to 2048"));
-        // Activations are rounded to half where they come from; FP32 further back would only add casts, so only the
-        // arithmetic right before the sink joins it.
-        let mut stack = inputs;
-        while let Some(v) = stack.pop() {
-            let Some(maker) = facts.producer(v) else { continue };
-            let joins = kinds[v] == Kind::Counted || !counted && is_arithmetic(facts.op(maker));
-            if !joins || !kept.insert(maker) {
-                continue;
-            }
-            d.keep(maker, "meaning", &name, None, format!("it leads to '{name}', where {what}"));
-            stack.extend(facts.f32_inputs(maker));
+        let Some(sink) = sink(facts, node, &kinds) else { continue };
+        if sink.values.is_empty() && !sink.itself {
+            continue;
+        }
+        let named = sink.values.first().copied().or_else(|| facts.nodes[node].outputs.iter().flatten().next().copied());
+        let name = named.map(|v| facts.values[v].name.to_string()).unwrap_or_default();
+        if sink.itself {
+            d.keep(node, "meaning", &name, None, format!("{}, and half counts exactly only to 2048", sink.what));
+        }
+        let text = format!("it leads to '{name}', where {}", sink.what);
+        for v in sink.values {
+            back(facts, d, &kinds, &mut kept, v, &name, &text);
         }
     }
 }
 
-fn kinds(facts: &Facts) -> Vec<Kind> {
-    let mut kinds = vec![Kind::Activation; facts.values.len()];
-    for (v, value) in facts.values.iter().enumerate() {
-        if value.constant.is_some() || matches!(value.origin, Origin::Initializer(_)) {
-            kinds[v] = Kind::Constant;
+/// Keeps what makes a value: of counts everything back to the source, of activations the arithmetic right before.
+fn back(
+    facts: &Facts,
+    d: &mut Decisions,
+    kinds: &[Kind],
+    kept: &mut HashSet<NodeId>,
+    v: ValueId,
+    name: &str,
+    text: &str,
+) {
+    let mut stack = vec![v];
+    while let Some(v) = stack.pop() {
+        let Some(maker) = facts.producer(v) else { continue };
+        let joins = kinds[v] <= Kind::Counted || is_arithmetic(facts.op(maker));
+        if !joins || facts.has_linked_bodies(maker) || !kept.insert(maker) {
+            continue;
         }
+        d.keep(maker, "meaning", name, None, text.to_string());
+        let inputs: Vec<ValueId> = facts.f32_inputs(maker).collect();
+        // Where two activations meet, the way back ends: it could go through the whole model.
+        let activations = inputs.iter().filter(|v| kinds[**v] == Kind::Activation).count();
+        stack.extend(inputs.into_iter().filter(|v| activations <= 1 || kinds[*v] <= Kind::Counted));
     }
-    for node in 0..facts.nodes.len() {
-        let kind = result_kind(facts, node, &kinds);
-        for v in facts.nodes[node].outputs.iter().flatten() {
-            if facts.values[*v].constant.is_none() {
-                kinds[*v] = kind;
+}
+
+/// Counts that a loop carries from round to round stay FP32: in half, 2048 + 1 is 2048.
+fn keep_rounds(facts: &Facts, d: &mut Decisions, links: &mut Links, kinds: &[Kind]) {
+    for n in 0..facts.nodes.len() {
+        if !facts.has_linked_bodies(n) {
+            continue;
+        }
+        let way = facts.way(n);
+        for (_, g) in facts.nodes[n].bodies.clone() {
+            for j in 0..way.carried {
+                let Some(&v) = facts.graphs[g].inputs.get(j + way.carried_from) else { continue };
+                if !facts.values[v].is_f32() || kinds[v] != Kind::Counted {
+                    continue;
+                }
+                links.keep_value(v);
+                let Some(&out) = facts.graphs[g].outputs.get(j + way.first_output) else { continue };
+                let name = facts.values[v].name.to_string();
+                let text = format!("it counts '{name}' round by round, and half counts exactly only to 2048");
+                back(facts, d, kinds, &mut HashSet::new(), out, &name, &text);
             }
         }
     }
-    kinds
 }
 
-fn result_kind(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Kind {
+/// A place where exact counting matters.
+struct Sink {
+    what: String,
+    /// The node itself stays FP32.
+    itself: bool,
+    /// Inputs whose makers stay FP32.
+    values: Vec<ValueId>,
+}
+
+fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<Sink> {
     let op = facts.op(node);
+    let inputs = || facts.f32_inputs(node).collect::<Vec<_>>();
+    let counted = || facts.f32_inputs(node).any(|v| kinds[v] == Kind::Counted);
+    let all = |what: &str| Some(Sink { what: what.into(), itself: true, values: inputs() });
+    let only = |what: &str, i: usize| {
+        let values = facts.input(node, i).filter(|v| facts.values[*v].is_f32()).into_iter().collect();
+        Some(Sink { what: what.into(), itself: false, values })
+    };
     match op {
-        "Cast" if facts.f32_inputs(node).next().is_none() && is_integer_input(facts, node) => return Kind::Counted,
-        "Range" => return Kind::Counted,
-        "ConstantOfShape" => return Kind::Constant,
-        // A table of weights looked up by integers gives weights; so does whatever draws numbers or runs subgraphs.
-        "Gather" | "GatherND" | "GatherElements" => {
-            let from_table = facts.input(node, 0).is_some_and(|v| kinds[v] == Kind::Counted);
-            return if from_table { Kind::Counted } else { Kind::Activation };
+        "Cast" => {
+            let to = facts.nodes[node].outputs.first().copied().flatten()?;
+            let integer = facts.values[to].ty.as_ref()?.tensor_dtype()?.is_integer();
+            if integer { only("a float becomes an integer", 0) } else { None }
         }
-        "If" | "Loop" | "Scan" | "" => return Kind::Activation,
-        _ if op.starts_with("Random") => return Kind::Activation,
-        _ => {}
-    }
-    let mut result = Kind::Constant;
-    let mut any = false;
-    for v in facts.f32_inputs(node) {
-        any = true;
-        match kinds[v] {
-            Kind::Activation => return Kind::Activation,
-            Kind::Counted => result = Kind::Counted,
-            Kind::Constant => {}
+        // The rounding of a half is exact in half: where the operand is half already, nothing is gained by FP32.
+        "Floor" | "Ceil" | "Round" | "Mod" | "QuantizeLinear" if counted() || is_computed(facts, node) => {
+            all(&format!("{op} makes whole numbers"))
         }
+        "Range" => all("Range counts"),
+        "MelWeightMatrix" => all("MelWeightMatrix counts frequencies"),
+        "ScatterElements" | "ScatterND" if accumulates(facts, node) => {
+            Some(Sink { what: "repeated indices accumulate one by one".into(), itself: true, values: Vec::new() })
+        }
+        "Sin" | "Cos" if counted() || is_computed(facts, node) => all(&format!("{op} is taken of a position")),
+        "CumSum" if counted() => all("CumSum counts"),
+        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" if counted() => {
+            all(&format!("{op} compares counted numbers"))
+        }
+        // These inputs are FP32 by the operator's schema; what computes them is so too.
+        "Resize" => only("scales of a Resize are computed", if facts.nodes[node].inputs.len() > 2 { 2 } else { 1 }),
+        "Upsample" => only("scales of an Upsample are computed", 1),
+        "NonMaxSuppression" => only("boxes are compared", 0),
+        _ => None,
     }
-    if any { result } else { Kind::Activation }
-}
-
-fn is_integer_input(facts: &Facts, node: NodeId) -> bool {
-    let dtype = facts.input(node, 0).and_then(|v| facts.values[v].ty.as_ref()).and_then(ValueType::tensor_dtype);
-    // A mask of bools has two values, which half holds.
-    dtype.is_some_and(|t| t != DataType::Bool && !t.is_float())
 }
 
 /// Scatter operators that add up round every time in the type of their data.
@@ -101,40 +130,16 @@ fn accumulates(facts: &Facts, node: NodeId) -> bool {
     facts.nodes[node].node.string("reduction").is_some_and(|r| r != "none")
 }
 
-/// What makes a node a place where exact counting matters.
-fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<String> {
-    let op = facts.op(node);
-    let counted = || facts.f32_inputs(node).any(|v| kinds[v] == Kind::Counted);
-    match op {
-        "Cast" => {
-            let to = facts.nodes[node].outputs.first().copied().flatten()?;
-            let integer = facts.values[to].ty.as_ref()?.tensor_dtype()?.is_integer();
-            (integer && facts.f32_inputs(node).next().is_some()).then(|| "a float becomes an integer".into())
-        }
-        "Floor" | "Ceil" | "Round" | "Mod" | "QuantizeLinear" => Some(format!("{op} makes whole numbers")),
-        "Range" => Some("Range counts".into()),
-        "MelWeightMatrix" => Some("MelWeightMatrix counts frequencies".into()),
-        "ScatterElements" | "ScatterND" if accumulates(facts, node) => {
-            Some("repeated indices accumulate one by one".into())
-        }
-        "Sin" | "Cos" if counted() => Some(format!("{op} is taken of a position")),
-        "CumSum" if counted() => Some("CumSum counts".into()),
-        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" if counted() => {
-            Some(format!("{op} compares counted numbers"))
-        }
-        "Resize" | "Upsample" => {
-            // Scales are FP32 by the operator's rules; what computes them must be so too.
-            let scales = if op == "Resize" && facts.nodes[node].inputs.len() > 2 { 2 } else { 1 };
-            let v = facts.input(node, scales)?;
-            (kinds[v] == Kind::Counted).then(|| "scales of a Resize are computed".into())
-        }
-        _ => None,
-    }
-    .filter(|_| op != "Resize" && op != "Upsample" || counted())
+/// True if an operand is the result of arithmetic, whose rounding to half would come before.
+fn is_computed(facts: &Facts, node: NodeId) -> bool {
+    facts.f32_inputs(node).filter(|v| facts.values[*v].constant.is_none()).any(|v| match facts.values[v].origin {
+        Origin::Node(maker) => is_arithmetic(facts.op(maker)),
+        _ => false,
+    })
 }
 
 /// Operators that compute element by element or move elements.
-fn is_arithmetic(op: &str) -> bool {
+pub(super) fn is_arithmetic(op: &str) -> bool {
     matches!(
         op,
         "Add"

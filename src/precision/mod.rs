@@ -1,25 +1,31 @@
 //! FP16 and BF16 conversion, its rules and its report; comparison of engines.
-
 //!
 //! A conversion is: inference form, type inference, a flat view of the model (`facts`), a choice for every node (`decide` and
-//! its rules: `wide`, `norms`, `meaning`, `passthrough`), a type for every value (`types`), the new model (`rewrite`), and
-//! the type checker over the result. Each step is linear in the size of the model.
+//! its rules: `wide`, `norms`, `meaning`, `passthrough`), places that must agree (`links`), a type for every value (`types`),
+//! the new model (`rewrite`), and the type checker over the result. Each step is linear in the size of the model.
 
+mod account;
 pub mod compare;
 mod constants;
 mod decide;
+mod explicit;
 mod facts;
+mod functions;
 mod inference_form;
 mod io;
+mod kinds;
+mod links;
 mod meaning;
 mod names;
 mod norms;
 mod passthrough;
 pub mod report;
+mod retype;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unfold;
 mod wide;
 
 use crate::model::{DataType, Model, infer};
@@ -68,6 +74,8 @@ pub struct ConvertOptions {
     pub policy: Policy,
     /// Constants out of range.
     pub constants: ConstantPolicy,
+    /// Types of outputs of operators that no schema describes and that the model itself does not declare.
+    pub declared: infer::Declarations,
     /// Minimum share (0 to 1) of the nodes that can compute in half which must do so; below it the conversion fails.
     pub min_half_share: f64,
 }
@@ -83,6 +91,7 @@ impl Default for ConvertOptions {
             keep_outputs: Vec::new(),
             policy: Policy::Safe,
             constants: ConstantPolicy::KeepFp32,
+            declared: infer::Declarations::default(),
             min_half_share: 0.0,
         }
     }
@@ -107,21 +116,22 @@ pub fn convert(model: &Model, options: &ConvertOptions) -> Result<Converted> {
     }
     let mut source = model.clone();
     let notes = inference_form::apply(&mut source)?;
-    let typing = infer::infer(&source, &infer::Declarations::default())?;
+    let typing = infer::infer(&source, &options.declared)?;
     let facts = facts::Facts::new(&source, &typing)?;
     io::check_names(&facts, options)?;
-    let decisions = decide::decide(&facts, options)?;
-    let owners = types::owners(&facts);
-    let mut taken = names::Taken::of(&source);
-    let mut types = types::Types::assign(&facts, &decisions, options, &owners, &mut taken);
-    let mut report = report::account(&facts, &decisions, &types, options, notes);
-    let (converted, casts) = rewrite::rewrite(&facts, &decisions, options, &mut types, &owners, &mut taken)?;
+    let mut links = links::Links::new(&facts);
+    let d = decide::decide(&facts, options, &mut links)?;
+    let chosen = types::Chosen { facts: &facts, d: &d, links: &links, options };
+    let mut taken = names::Takens::of_model(&facts);
+    let mut types = types::Types::assign(&chosen, &mut taken);
+    let mut report = account::account(&facts, &d, &types, options, notes);
+    let (converted, casts) = rewrite::rewrite(&chosen, &mut types, &mut taken)?;
     report.casts_added = casts.added;
     report.casts_removed = casts.removed;
     report.bytes_before = model.weight_bytes();
     report.bytes_after = converted.weight_bytes();
     report.check_share(options.min_half_share)?;
-    infer::check_types(&converted).map_err(|e| {
+    infer::check_declared(&converted, &options.declared).map_err(|e| {
         err!(Internal, "the converted model does not pass the type checker, and is not returned: {e}. Please report it")
     })?;
     Ok(Converted { model: converted, report })

@@ -1,7 +1,8 @@
 //! Name patterns, and new names that collide with none.
 
-use crate::model::{Graph, Model, Name, Node};
-use std::collections::HashSet;
+use super::facts::{Facts, GraphId, Source};
+use crate::model::{Graph, Name, Node};
+use std::collections::{HashMap, HashSet};
 
 /// Name patterns: `*` stands for any characters, `?` for one.
 pub(super) struct Globs<'a> {
@@ -47,17 +48,38 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-/// Every name of a model: of values, so that new values collide with none in any scope, and of nodes.
+/// The names in use: of the main graph with its subgraphs, and of each function body, which is a world of its own.
+pub(super) struct Takens {
+    roots: HashMap<GraphId, Taken>,
+}
+
+impl Takens {
+    pub fn of_model(facts: &Facts) -> Takens {
+        let roots = facts.graphs.iter().enumerate().filter(|(g, graph)| graph.root == *g);
+        Takens { roots: roots.map(|(g, graph)| (g, Taken::of_source(graph.source))).collect() }
+    }
+
+    /// The names in the main graph or a function body.
+    pub fn of(&mut self, root: GraphId) -> &mut Taken {
+        self.roots.entry(root).or_default()
+    }
+}
+
+/// Names of values and nodes, of all scopes together, so that new values collide with none in any.
+#[derive(Default)]
 pub(super) struct Taken {
     names: HashSet<Name>,
 }
 
 impl Taken {
-    pub fn of(model: &Model) -> Taken {
-        let mut taken = Taken { names: HashSet::new() };
-        taken.add_graph(&model.graph);
-        for f in &model.functions {
-            f.nodes.iter().for_each(|n| taken.add_node(n));
+    fn of_source(source: Source) -> Taken {
+        let mut taken = Taken::default();
+        match source {
+            Source::Graph(g) => taken.add_graph(g),
+            Source::Function(f) => {
+                taken.names.extend(f.inputs.iter().cloned());
+                f.nodes.iter().for_each(|n| taken.add_node(n));
+            }
         }
         taken
     }

@@ -1,20 +1,20 @@
 //! The new model: the old one with its FP32 values under their assigned types, and a Cast wherever both types of a value
 //! are wanted.
 
-use super::decide::{Decisions, attribute_constant};
-use super::facts::{Facts, GraphId, NodeId, Origin, ValueId};
-use super::names::Taken;
-use super::types::{Types, Wide, half_constant};
-use super::{ConvertOptions, constants};
+use super::decide::in_half;
+use super::facts::{Body, Facts, GraphId, NodeId, Source, ValueId};
+use super::functions::Variants;
+use super::names::Takens;
+use super::retype::{self, set_attribute, tensor_attribute};
+use super::types::{Chosen, Types, Wide, half_constant};
 use crate::Result;
 use crate::model::{
-    Attribute, AttributeValue, DataType, Graph, Initializer, Model, Name, Node, OpsetId, OutOfRange, Tensor, TypeKind,
-    ValueInfo,
+    Attribute, AttributeValue, DataType, Function, Graph, Initializer, Model, Name, Node, OpsetId, ValueInfo,
 };
 use std::collections::HashMap;
 
 /// Casts counted while rewriting.
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 pub(super) struct Casts {
     pub added: u64,
     pub removed: u64,
@@ -22,30 +22,24 @@ pub(super) struct Casts {
 
 struct Rewriter<'a, 'm> {
     facts: &'a Facts<'m>,
-    d: &'a Decisions,
-    options: &'a ConvertOptions,
+    chosen: &'a Chosen<'a, 'm>,
     types: &'a mut Types,
-    owners: &'a [Option<NodeId>],
-    taken: &'a mut Taken,
+    taken: &'a mut Takens,
+    variants: Variants<'m>,
     casts: Casts,
     /// Values that are not FP32 and were replaced by another: outputs of Casts that do nothing any more.
     renamed: HashMap<ValueId, Name>,
 }
 
 /// Builds the new model.
-pub(super) fn rewrite(
-    facts: &Facts,
-    d: &Decisions,
-    options: &ConvertOptions,
-    types: &mut Types,
-    owners: &[Option<NodeId>],
-    taken: &mut Taken,
-) -> Result<(Model, Casts)> {
-    let mut r = Rewriter { facts, d, options, types, owners, taken, casts: Casts::default(), renamed: HashMap::new() };
-    let graph = r.graph(0)?;
+pub(super) fn rewrite(chosen: &Chosen, types: &mut Types, taken: &mut Takens) -> Result<(Model, Casts)> {
+    let (facts, old) = (chosen.facts, chosen.facts.model);
+    let variants = Variants::new(old, chosen.options.precision);
+    let casts = Casts::default();
+    let mut r = Rewriter { facts, chosen, types, taken, variants, casts, renamed: HashMap::new() };
+    let graph = r.graph(0, &old.graph)?;
     let casts = r.casts;
-    // Only the main graph is rebuilt; the rest of the model is as it was.
-    let old = facts.model;
+    let functions = r.variants.finish(&graph);
     let mut opset_imports = old.opset_imports.clone();
     if old.opset("").is_none() && casts.added > 0 {
         // The model had operators of other domains only; Cast needs the standard one. IR 7 came with opset 12, IR 8 with
@@ -61,20 +55,19 @@ pub(super) fn rewrite(
         model_version: old.model_version,
         doc_string: old.doc_string.clone(),
         metadata: old.metadata.clone(),
-        functions: old.functions.clone(),
+        functions,
         device_configurations: old.device_configurations.clone(),
         graph,
     };
     Ok((model, casts))
 }
 
-impl Rewriter<'_, '_> {
+impl<'m> Rewriter<'_, 'm> {
     fn dtype(&self, ty: Wide) -> DataType {
-        if ty == Wide::Half { self.options.precision } else { DataType::Float32 }
+        if ty == Wide::Half { self.chosen.options.precision } else { DataType::Float32 }
     }
 
-    fn graph(&mut self, id: GraphId) -> Result<Graph> {
-        let old = self.facts.graphs[id].graph;
+    fn graph(&mut self, id: GraphId, old: &'m Graph) -> Result<Graph> {
         let mut new = Graph {
             name: old.name.clone(),
             doc_string: old.doc_string.clone(),
@@ -87,73 +80,90 @@ impl Rewriter<'_, '_> {
             sparse_initializers: old.sparse_initializers.clone(),
             quantization: old.quantization.clone(),
         };
-        self.inputs(id, &mut new)?;
-        self.initializers(id, &mut new)?;
-        for node in self.facts.graphs[id].nodes.clone() {
-            self.node(node, &mut new)?;
+        for (info, &v) in old.inputs.iter().zip(&self.facts.graphs[id].inputs) {
+            let mut info = info.clone();
+            if let Some(a) = &self.types.values[v] {
+                self.set_dtype(&mut info, a.native);
+            }
+            new.inputs.push(info);
         }
-        self.outputs(id, &mut new);
+        self.initializers(id, old, &mut new)?;
+        self.nodes(id, &mut new.nodes)?;
+        let outputs = old.outputs.iter().enumerate().zip(&self.facts.graphs[id].outputs);
+        new.outputs.extend(outputs.map(|((k, info), &v)| {
+            let mut info = info.clone();
+            if self.types.values[v].is_some() {
+                self.set_dtype(&mut info, self.chosen.output(id, k, v));
+            }
+            info.name = self.output_name(id, k, v, &info.name);
+            info
+        }));
+        new.value_info = self.value_info(id, &new.outputs);
         Ok(new)
     }
 
-    fn inputs(&mut self, id: GraphId, new: &mut Graph) -> Result<()> {
-        for (info, &v) in self.facts.graphs[id].graph.inputs.iter().zip(&self.facts.graphs[id].inputs) {
-            let mut info = info.clone();
-            if let Some(a) = &self.types.values[v] {
-                set_dtype(&mut info, self.dtype(a.native));
-            }
-            new.inputs.push(info);
-            if self.facts.values[v].origin == Origin::Input {
-                self.cast_after(v, new);
-            }
+    /// The body of a function as this call needs it. Its name is not set yet.
+    fn function(&mut self, id: GraphId, old: &'m Function) -> Result<Function> {
+        let mut nodes = Vec::with_capacity(old.nodes.len());
+        self.nodes(id, &mut nodes)?;
+        let outputs = old.outputs.iter().enumerate().zip(&self.facts.graphs[id].outputs);
+        let outputs = outputs.map(|((k, name), &v)| self.output_name(id, k, v, name)).collect();
+        let mut opset_imports = old.opset_imports.clone();
+        if nodes.len() > old.nodes.len() && crate::model::graph::find_opset(&opset_imports, "").is_none() {
+            // Casts were added to a body without standard operators.
+            opset_imports.extend(self.facts.model.opset("").map(|version| OpsetId { domain: "".into(), version }));
+        }
+        Ok(Function { nodes, outputs, opset_imports, value_info: self.value_info(id, &[]), ..old.clone() })
+    }
+
+    fn nodes(&mut self, id: GraphId, out: &mut Vec<Node>) -> Result<()> {
+        // Callers may replace an initializer that is listed as an input, so both its types follow from one.
+        for &v in &self.facts.graphs[id].inputs {
+            self.cast_after(v, out);
+        }
+        for node in self.facts.graphs[id].nodes.clone() {
+            self.node(node, out)?;
         }
         Ok(())
     }
 
-    fn initializers(&mut self, id: GraphId, new: &mut Graph) -> Result<()> {
-        for init in &self.facts.graphs[id].graph.initializers {
+    fn initializers(&mut self, id: GraphId, old: &Graph, new: &mut Graph) -> Result<()> {
+        let overridable: std::collections::HashSet<ValueId> = self.facts.graphs[id].inputs.iter().copied().collect();
+        for init in &old.initializers {
             let v = self.facts.resolve(id, &init.name);
-            let Some(v) = v.filter(|v| self.types.values[*v].is_some()) else {
+            let Some((v, native)) = v.and_then(|v| Some((v, self.types.values[v].as_ref()?.native))) else {
                 new.initializers.push(init.clone());
                 continue;
             };
-            let native = self.types.values[v].as_ref().map_or(Wide::Float, |a| a.native);
-            // Callers may replace an initializer that is listed as an input; then both types must follow from one.
-            let overridable = self.facts.graphs[id].inputs.contains(&v);
             for ty in [Wide::Float, Wide::Half] {
                 let Some(name) = self.types.name_of(v, ty).cloned() else { continue };
-                if overridable && ty != native {
+                if overridable.contains(&v) && ty != native {
                     continue;
                 }
                 let tensor = match ty {
                     Wide::Float => init.tensor.clone(),
-                    Wide::Half => half_constant(self.facts, self.d, self.options, v)?,
+                    Wide::Half => half_constant(self.facts, self.chosen.d, self.chosen.options, v)?,
                 };
                 new.initializers.push(Initializer { name, tensor, ..init.clone() });
-            }
-            if overridable {
-                self.cast_after(v, new);
             }
         }
         Ok(())
     }
 
-    fn outputs(&mut self, id: GraphId, new: &mut Graph) {
+    fn output_name(&self, id: GraphId, k: usize, v: ValueId, name: &Name) -> Name {
+        let found = match &self.types.values[v] {
+            Some(_) => self.types.name_of(v, self.chosen.output(id, k, v)),
+            None => self.renamed.get(&v),
+        };
+        found.unwrap_or(name).clone()
+    }
+
+    /// Declared types of inner values: the old ones, as far as they still are what they were, and those of values that no
+    /// schema types and that have a new name.
+    fn value_info(&self, id: GraphId, outputs: &[ValueInfo]) -> Vec<ValueInfo> {
         let facts = self.facts;
-        for (info, &v) in facts.graphs[id].graph.outputs.iter().zip(&facts.graphs[id].outputs) {
-            let mut info = info.clone();
-            if self.types.values[v].is_some() {
-                let ty = Types::output(facts, self.d, self.options, self.owners[id], v);
-                set_dtype(&mut info, self.dtype(ty));
-                if let Some(name) = self.types.name_of(v, ty) {
-                    info.name = name.clone();
-                }
-            } else if let Some(name) = self.renamed.get(&v) {
-                info.name = name.clone();
-            }
-            new.outputs.push(info);
-        }
-        for info in &facts.graphs[id].graph.value_info {
+        let mut infos = Vec::new();
+        for info in facts.graphs[id].source.value_info() {
             let mut info = info.clone();
             if let Some(v) = facts.resolve(id, &info.name) {
                 if self.renamed.contains_key(&v) || self.types.values[v].as_ref().is_some_and(|a| a.alias) {
@@ -161,19 +171,45 @@ impl Rewriter<'_, '_> {
                 }
                 for ty in [Wide::Float, Wide::Half] {
                     if self.types.name_of(v, ty) == Some(&info.name) {
-                        set_dtype(&mut info, self.dtype(ty));
+                        self.set_dtype(&mut info, ty);
                     }
                 }
             }
-            new.value_info.push(info);
+            infos.push(info);
+        }
+        let declared: std::collections::HashSet<Name> = infos.iter().chain(outputs).map(|i| i.name.clone()).collect();
+        for n in facts.graphs[id].nodes.clone() {
+            if facts.nodes[n].schema.is_some() || facts.function_of(facts.nodes[n].node).is_some() {
+                continue;
+            }
+            for &v in facts.nodes[n].outputs.iter().flatten() {
+                let Some(a) = &self.types.values[v] else { continue };
+                let Some(name) = self.types.name_of(v, a.native).filter(|name| !declared.contains(*name)) else {
+                    continue;
+                };
+                if let Some(ty) = &facts.values[v].ty {
+                    let mut info = ValueInfo::new(name.clone(), ty.clone());
+                    self.set_dtype(&mut info, a.native);
+                    infos.push(info);
+                }
+            }
+        }
+        infos
+    }
+
+    fn set_dtype(&self, info: &mut ValueInfo, to: Wide) {
+        if let Some(ty) = &mut info.ty
+            && to == Wide::Half
+        {
+            *ty = in_half(ty, self.chosen.options.precision);
         }
     }
 
-    fn node(&mut self, id: NodeId, new: &mut Graph) -> Result<()> {
+    fn node(&mut self, id: NodeId, out: &mut Vec<Node>) -> Result<()> {
         let facts = self.facts;
         let old = facts.nodes[id].node;
         if facts.op(id) == "Constant" && facts.touches_f32(id) {
-            return self.constant(id, new);
+            return self.constant(id, out);
         }
         let mut node = old.clone();
         for (i, v) in facts.nodes[id].inputs.iter().enumerate() {
@@ -197,16 +233,25 @@ impl Rewriter<'_, '_> {
             }
             node.outputs[i] = name.clone();
         }
-        if self.d.is_half(id) {
-            self.type_attributes(id, &mut node)?;
+        if self.chosen.d.is_half(id) && !facts.has_linked_bodies(id) {
+            retype::attributes(self.chosen, self.types, id, &mut node)?;
         }
-        for (attribute, index, body) in &facts.nodes[id].bodies {
-            let body = self.graph(*body)?;
-            put_body(&mut node, attribute, *index, body);
+        for (body, graph) in &facts.nodes[id].bodies {
+            match (body, facts.graphs[*graph].source) {
+                (Body::Attribute(attribute, index), Source::Graph(g)) => {
+                    let body = self.graph(*graph, g)?;
+                    put_body(&mut node, attribute, *index, body);
+                }
+                (_, Source::Function(f)) => {
+                    let body = self.function(*graph, f)?;
+                    node.op_type = self.variants.name_for(f, body);
+                }
+                _ => {}
+            }
         }
-        new.nodes.push(node);
+        out.push(node);
         for v in facts.nodes[id].outputs.iter().flatten() {
-            self.cast_after(*v, new);
+            self.cast_after(*v, out);
         }
         Ok(())
     }
@@ -216,18 +261,19 @@ impl Rewriter<'_, '_> {
         let Some(a) = &self.types.values[v] else {
             return self.renamed.get(&v).unwrap_or(&self.facts.values[v].name).clone();
         };
-        let ty = Types::wanted_input(self.facts, self.d, self.options.precision, node, i).unwrap_or(a.native);
+        let ty = self.chosen.wanted_input(node, i).filter(|_| self.facts.values[v].is_f32()).unwrap_or(a.native);
         self.types.name_of(v, ty).unwrap_or(&self.facts.values[v].name).clone()
     }
 
     /// Puts the Cast to the other type of a value behind its definition, where somebody wants it.
-    fn cast_after(&mut self, v: ValueId, new: &mut Graph) {
+    fn cast_after(&mut self, v: ValueId, out: &mut Vec<Node>) {
         let Some(a) = &self.types.values[v] else { return };
         let (native, other) = (a.native, a.native.other());
         if let (Some(from), Some(to)) = (self.types.name_of(v, native), self.types.name_of(v, other)) {
             let (from, to) = (from.clone(), to.clone());
-            let name = self.taken.unique(&to, "_cast");
-            new.nodes.push(cast_node(name, from, to, self.dtype(other)));
+            let root = self.facts.graphs[self.facts.values[v].graph].root;
+            let name = self.taken.of(root).unique(&to, "_cast");
+            out.push(cast_node(name, from, to, self.dtype(other)));
             self.casts.added += 1;
         }
     }
@@ -261,7 +307,7 @@ impl Rewriter<'_, '_> {
         Ok(false)
     }
 
-    fn constant(&mut self, id: NodeId, new: &mut Graph) -> Result<()> {
+    fn constant(&mut self, id: NodeId, out: &mut Vec<Node>) -> Result<()> {
         let facts = self.facts;
         let old = facts.nodes[id].node;
         let Some(v) = facts.nodes[id].outputs.first().copied().flatten() else { return Ok(()) };
@@ -269,54 +315,15 @@ impl Rewriter<'_, '_> {
             let Some(name) = self.types.name_of(v, ty).cloned() else { continue };
             let mut node = old.clone();
             if name != facts.values[v].name && !node.name.is_empty() {
-                node.name = self.taken.unique(&old.name, "_copy");
+                let root = facts.graphs[facts.nodes[id].graph].root;
+                node.name = self.taken.of(root).unique(&old.name, "_copy");
             }
             node.outputs[0] = name;
             if ty == Wide::Half {
-                let tensor = half_constant(facts, self.d, self.options, v)?;
+                let tensor = half_constant(facts, self.chosen.d, self.chosen.options, v)?;
                 node.attributes = vec![tensor_attribute(&old.attributes, tensor)];
             }
-            new.nodes.push(node);
-        }
-        Ok(())
-    }
-
-    /// Attributes that say the type of an output.
-    fn type_attributes(&mut self, id: NodeId, node: &mut Node) -> Result<()> {
-        let facts = self.facts;
-        let half = facts.nodes[id]
-            .outputs
-            .iter()
-            .flatten()
-            .any(|v| self.types.values[*v].as_ref().is_some_and(|a| a.native == Wide::Half));
-        if !half {
-            return Ok(());
-        }
-        let target = i64::from(self.options.precision.to_onnx());
-        let float = i64::from(DataType::Float32.to_onnx());
-        match facts.op(id) {
-            "ConstantOfShape" => {
-                let wide = attribute_constant(facts, id)
-                    .unwrap_or_else(|| Tensor::from_vec(DataType::Float32, vec![1], vec![0f32]));
-                let clamped = if self.options.constants == super::ConstantPolicy::Clamp {
-                    constants::limited(&wide, 16384.0)?
-                } else {
-                    wide
-                };
-                let tensor = clamped.converted(self.options.precision, OutOfRange::Infinity)?;
-                node.attributes = vec![tensor_attribute(&node.attributes, tensor)];
-            }
-            "RandomNormal" | "RandomUniform" => set_attribute(node, "dtype", AttributeValue::Int(target)),
-            "HannWindow" | "HammingWindow" | "BlackmanWindow" | "MelWeightMatrix" => {
-                set_attribute(node, "output_datatype", AttributeValue::Int(target));
-            }
-            _ => {
-                for name in ["dtype", "output_dtype"] {
-                    if node.int(name) == Some(float) {
-                        set_attribute(node, name, AttributeValue::Int(target));
-                    }
-                }
-            }
+            out.push(node);
         }
         Ok(())
     }
@@ -335,31 +342,6 @@ fn cast_node(name: Name, from: Name, to: Name, dtype: DataType) -> Node {
         }],
         ..Node::default()
     }
-}
-
-fn set_dtype(info: &mut ValueInfo, to: DataType) {
-    if let Some(ty) = &mut info.ty
-        && let TypeKind::Tensor { dtype, .. } = &mut ty.kind
-        && *dtype == DataType::Float32
-    {
-        *dtype = to;
-    }
-}
-
-fn set_attribute(node: &mut Node, name: &str, value: AttributeValue) {
-    match node.attributes.iter_mut().find(|a| &*a.name == name) {
-        Some(a) => a.value = value,
-        None => node.attributes.push(Attribute { name: name.into(), value, doc_string: None }),
-    }
-}
-
-/// The attribute `value` with a new tensor; a tensor's own name is kept.
-fn tensor_attribute(old: &[Attribute], tensor: Tensor) -> Attribute {
-    let named = match old.first().map(|a| &a.value) {
-        Some(AttributeValue::Tensor(t)) => Initializer { tensor, ..t.clone() },
-        _ => Initializer { name: "".into(), tensor, doc_string: None, metadata: Vec::new() },
-    };
-    Attribute { name: "value".into(), value: AttributeValue::Tensor(named), doc_string: None }
 }
 
 fn put_body(node: &mut Node, attribute: &Name, index: usize, body: Graph) {

@@ -3,7 +3,8 @@
 use super::constants;
 use super::decide::{Choice, Decisions, is_bound, is_mask_operator, slot_gives, slot_takes};
 use super::facts::{Facts, GraphId, NodeId, Origin, ValueId};
-use super::names::Taken;
+use super::links::Links;
+use super::names::Takens;
 use super::{ConstantPolicy, ConvertOptions, io};
 use crate::Result;
 use crate::model::{DataType, Name, OutOfRange, Tensor};
@@ -49,57 +50,92 @@ pub(super) struct Types {
     pub values: Vec<Option<Assigned>>,
 }
 
-impl Types {
-    /// The type under which node input `i` is read, or `None` where any will do.
-    pub fn wanted_input(facts: &Facts, d: &Decisions, target: DataType, node: NodeId, i: usize) -> Option<Wide> {
-        match d.choices[node] {
+/// What decides the types of values.
+pub(super) struct Chosen<'a, 'm> {
+    pub facts: &'a Facts<'m>,
+    pub d: &'a Decisions,
+    pub links: &'a Links,
+    pub options: &'a ConvertOptions,
+}
+
+impl Chosen<'_, '_> {
+    /// The type under which node input `i`, a tensor, is read, or `None` where any will do.
+    pub fn wanted_input(&self, node: NodeId, i: usize) -> Option<Wide> {
+        let facts = self.facts;
+        if facts.has_linked_bodies(node) {
+            return Some(Wide::of(self.links.slot_is_half(node, i)));
+        }
+        match self.d.choices[node] {
             Choice::Half if matches!(facts.op(node), "Shape" | "Size") => None,
-            Choice::Half => Some(Wide::of(slot_takes(facts, node, i, target))),
+            Choice::Half => Some(Wide::of(slot_takes(facts, node, i, self.options.precision))),
             Choice::Float(_) => Some(Float),
             Choice::Free | Choice::Untouched => None,
         }
     }
 
-    /// The type of an FP32 output of a graph.
-    pub fn output(facts: &Facts, d: &Decisions, options: &ConvertOptions, owner: Option<NodeId>, v: ValueId) -> Wide {
-        match owner {
-            None => Wide::of(!io::is_kept(options, &facts.values[v].name)),
-            Some(node) => Wide::of(d.is_half(node)),
+    /// The type of output `k` of a graph, an FP32 tensor `v`.
+    pub fn output(&self, graph: GraphId, k: usize, v: ValueId) -> Wide {
+        if self.facts.values[v].is_container() {
+            return Wide::of(self.links.value_is_half(v));
         }
+        Wide::of(match graph {
+            0 => !io::is_kept(self.options, &self.facts.values[v].name),
+            _ => self.links.out_is_half(graph, k),
+        })
     }
 
+    /// The type in which a value is made; `demand` where its producer can give any.
+    fn native(&self, v: ValueId, demand: Wide) -> Wide {
+        let value = &self.facts.values[v];
+        if value.is_container() {
+            return Wide::of(self.links.value_is_half(v));
+        }
+        match value.origin {
+            Origin::Input if value.graph == 0 => Wide::of(!io::is_kept(self.options, &value.name)),
+            Origin::Input => Wide::of(self.links.value_is_half(v)),
+            Origin::Initializer(_) => demand,
+            Origin::Node(n) if self.facts.has_linked_bodies(n) => Wide::of(self.links.value_is_half(v)),
+            Origin::Node(n) => match self.d.choices[n] {
+                Choice::Half => {
+                    let i = self.facts.nodes[n].outputs.iter().position(|o| *o == Some(v));
+                    Wide::of(i.is_some_and(|i| slot_gives(self.facts, n, i, self.options.precision)))
+                }
+                Choice::Free => demand,
+                Choice::Float(_) | Choice::Untouched => Float,
+            },
+        }
+    }
+}
+
+impl Types {
     /// Assigns types and names.
-    pub fn assign(
-        facts: &Facts,
-        d: &Decisions,
-        options: &ConvertOptions,
-        owners: &[Option<NodeId>],
-        taken: &mut Taken,
-    ) -> Types {
-        let target = options.precision;
+    pub fn assign(chosen: &Chosen, taken: &mut Takens) -> Types {
+        let facts = chosen.facts;
         let mut types = Types { values: vec![None; facts.values.len()] };
         for (v, value) in facts.values.iter().enumerate() {
-            if value.is_f32() {
+            if value.is_f32() || value.is_container() {
                 types.values[v] =
                     Some(Assigned { native: Float, wanted: [false; 2], names: [None, None], alias: false });
             }
         }
         for node in 0..facts.nodes.len() {
             for i in 0..facts.nodes[node].inputs.len() {
-                if let (Some(v), Some(want)) = (facts.input(node, i), Types::wanted_input(facts, d, target, node, i)) {
+                if let Some(v) = facts.input(node, i).filter(|v| facts.values[*v].is_f32())
+                    && let Some(want) = chosen.wanted_input(node, i)
+                {
                     types.want(v, want);
                 }
             }
         }
         for (g, graph) in facts.graphs.iter().enumerate() {
-            for &v in &graph.outputs {
-                types.want(v, Types::output(facts, d, options, owners[g], v));
+            for (k, &v) in graph.outputs.iter().enumerate() {
+                types.want(v, chosen.output(g, k, v));
             }
         }
         for v in 0..facts.values.len() {
-            if types.values[v].is_some() {
-                let native = types.native(facts, d, options, owners, v);
-                types.name(facts, d, options, v, native, target, taken);
+            if let Some(a) = &types.values[v] {
+                let native = chosen.native(v, Wide::of(a.wanted == [false, true]));
+                types.name(chosen, v, native, taken);
             }
         }
         types
@@ -111,58 +147,19 @@ impl Types {
         }
     }
 
-    fn native(
-        &self,
-        facts: &Facts,
-        d: &Decisions,
-        options: &ConvertOptions,
-        owners: &[Option<NodeId>],
-        v: ValueId,
-    ) -> Wide {
-        let value = &facts.values[v];
-        let by_demand = || {
-            let wanted = self.values[v].as_ref().map_or([false; 2], |a| a.wanted);
-            Wide::of(wanted == [false, true])
-        };
-        match value.origin {
-            Origin::Input => match owners[value.graph] {
-                None => Wide::of(!io::is_kept(options, &value.name)),
-                Some(node) => Wide::of(d.is_half(node)),
-            },
-            Origin::Initializer(_) => by_demand(),
-            Origin::Node(n) => match d.choices[n] {
-                Choice::Half => {
-                    let i = facts.nodes[n].outputs.iter().position(|o| *o == Some(v));
-                    Wide::of(i.is_some_and(|i| slot_gives(facts, n, i, options.precision)))
-                }
-                Choice::Free => by_demand(),
-                Choice::Float(_) | Choice::Untouched => Float,
-            },
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)] // one call site, and each is its own thing
-    fn name(
-        &mut self,
-        facts: &Facts,
-        d: &Decisions,
-        options: &ConvertOptions,
-        v: ValueId,
-        native: Wide,
-        target: DataType,
-        taken: &mut Taken,
-    ) {
-        let value = &facts.values[v];
+    fn name(&mut self, chosen: &Chosen, v: ValueId, native: Wide, taken: &mut Takens) {
+        let value = &chosen.facts.values[v];
         // The name of a model's output belongs to the type that the caller was promised.
-        let promised = (value.is_output && value.graph == 0).then(|| Types::output(facts, d, options, None, v));
+        let promised = (value.is_output && value.graph == 0).then(|| chosen.output(0, 0, v));
         let primary = promised.unwrap_or(native);
         let Some(a) = &mut self.values[v] else { return };
         a.native = native;
         a.names[primary.index()] = Some(value.name.clone());
         let other = primary.other();
         if native == other || a.wanted[other.index()] {
-            let suffix = if other == Float { "fp32" } else { target.name() };
-            a.names[other.index()] = Some(taken.unique(&value.name, &format!("_{suffix}")));
+            let suffix = if other == Float { "fp32" } else { chosen.options.precision.name() };
+            let root = chosen.facts.graphs[value.graph].root;
+            a.names[other.index()] = Some(taken.of(root).unique(&value.name, &format!("_{suffix}")));
         }
     }
 
@@ -207,16 +204,4 @@ pub(super) fn half_constant(facts: &Facts, d: &Decisions, options: &ConvertOptio
 }
 
 /// What clamped masks become: two of them and a score of up to 32,736 still fit half.
-const MASK: f32 = 16384.0;
-
-/// The node that holds each graph; `None` for the main graph.
-pub(super) fn owners(facts: &Facts) -> Vec<Option<NodeId>> {
-    let mut owners: Vec<Option<NodeId>> = vec![None; facts.graphs.len()];
-    for (n, node) in facts.nodes.iter().enumerate() {
-        for (_, _, body) in &node.bodies {
-            let body: GraphId = *body;
-            owners[body] = Some(n);
-        }
-    }
-    owners
-}
+pub(super) const MASK: f32 = 16384.0;

@@ -14,6 +14,7 @@ mod tests;
 use crate::model::{Model, Name, ValueType};
 use crate::{Result, bail};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The types of one graph's values.
 #[derive(Debug, Clone, Default)]
@@ -22,10 +23,13 @@ pub struct Typing {
     pub values: HashMap<Name, ValueType>,
     /// Its subgraphs, by node index, attribute name and place among the attribute's graphs.
     pub subgraphs: HashMap<(usize, Name, usize), Typing>,
+    /// The bodies of the local functions it calls, by node index. Calls with the same argument types and attributes share
+    /// one.
+    pub calls: HashMap<usize, Arc<Typing>>,
 }
 
-/// Types that the caller declares for outputs of operators that no schema describes.
-#[derive(Debug, Clone, Default)]
+/// Types that the caller declares for outputs of operators that no schema describes, by name of the output.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Declarations(pub HashMap<String, ValueType>);
 
 /// Infers the type of every value. All nodes of unknown operators whose outputs have no declared type are reported at
@@ -40,8 +44,12 @@ pub fn infer(model: &Model, declarations: &Declarations) -> Result<Typing> {
 /// Walks every edge of every graph, subgraph and function call, and holds it against the operators' schemas and the
 /// model's own declarations.
 pub fn check_types(model: &Model) -> Result<()> {
-    let declarations = Declarations::default();
-    let mut walk = walk::Walk::new(model, &declarations, true);
+    check_declared(model, &Declarations::default())
+}
+
+/// The same, for a model with operators whose types the caller declares.
+pub fn check_declared(model: &Model, declarations: &Declarations) -> Result<()> {
+    let mut walk = walk::Walk::new(model, declarations, true);
     walk.main_graph()?;
     refuse_unknown(&walk.unknown)
 }

@@ -8,17 +8,26 @@ use crate::model::{
 };
 use crate::{Result, bail, err};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Subgraphs and function calls nested deeper than this are refused; the walk recurses over them.
 const MAX_DEPTH: usize = 100;
+/// Nodes of function bodies that are walked at most: calls in calls multiply, and a small file can hold a great number.
+const MAX_CALLED_NODES: usize = 20_000_000;
+
+/// The output types of a function call, and the types inside.
+type Called = (Types, Arc<Typing>);
+/// The types of a node's outputs.
+type Types = Vec<Option<ValueType>>;
 
 /// One inference or check.
 pub(super) struct Walk<'m> {
     model: &'m Model,
     declarations: &'m Declarations,
     functions: HashMap<(&'m str, &'m str, &'m str), &'m Function>,
-    /// Results of functions already walked, by function and argument types.
-    called: HashMap<String, Vec<Option<ValueType>>>,
+    /// Results of functions already walked, by function, argument types and attributes.
+    called: HashMap<String, Called>,
+    called_nodes: usize,
     /// Hold every input against its schema.
     strict: bool,
     depth: usize,
@@ -78,7 +87,16 @@ impl<'m> Walk<'m> {
             .iter()
             .map(|f| ((crate::model::graph::norm_domain(&f.domain), &*f.name, &*f.overload), f))
             .collect();
-        Walk { model, declarations, functions, called: HashMap::new(), strict, depth: 0, unknown: Vec::new() }
+        Walk {
+            model,
+            declarations,
+            functions,
+            called: HashMap::new(),
+            called_nodes: 0,
+            strict,
+            depth: 0,
+            unknown: Vec::new(),
+        }
     }
 
     pub fn main_graph(&mut self) -> Result<Typing> {
@@ -124,23 +142,31 @@ impl<'m> Walk<'m> {
         }
         let stated: HashMap<&str, &ValueType> =
             graph.value_info.iter().chain(&graph.outputs).filter_map(|v| Some((&*v.name, v.ty.as_ref()?))).collect();
-        let mut subgraphs = HashMap::new();
-        for (index, node) in graph.nodes.iter().enumerate() {
-            let types = self.node(node, &scope, &stated, &mut |a, i, t| {
-                subgraphs.insert((index, a, i), t);
+        let mut typing = self.nodes(&graph.nodes, &mut scope, &stated)?;
+        if self.strict {
+            self.check_stated(graph, &scope)?;
+        }
+        let outputs = graph.outputs.iter().map(|o| scope.get(&o.name).cloned()).collect();
+        self.depth -= 1;
+        typing.values = scope.values;
+        Ok((typing, outputs))
+    }
+
+    /// Types the outputs of nodes, which go into the scope, and what is inside the nodes, which is returned.
+    fn nodes(&mut self, nodes: &[Node], scope: &mut Scope, stated: &HashMap<&str, &ValueType>) -> Result<Typing> {
+        let mut typing = Typing::default();
+        for (index, node) in nodes.iter().enumerate() {
+            let (types, call) = self.node(node, scope, stated, &mut |a, i, t| {
+                typing.subgraphs.insert((index, a, i), t);
             })?;
+            typing.calls.extend(call.map(|c| (index, c)));
             for (name, ty) in node.outputs.iter().zip(types) {
                 if let Some(ty) = ty.filter(|_| !name.is_empty()) {
                     scope.values.insert(name.clone(), ty);
                 }
             }
         }
-        if self.strict {
-            self.check_stated(graph, &scope)?;
-        }
-        let outputs = graph.outputs.iter().map(|o| scope.get(&o.name).cloned()).collect();
-        self.depth -= 1;
-        Ok((Typing { values: scope.values, subgraphs }, outputs))
+        Ok(typing)
     }
 
     fn graph_input(&self, input: &ValueInfo, given: Option<ValueType>, scope: &mut Scope) -> Result<()> {
@@ -180,19 +206,23 @@ impl<'m> Walk<'m> {
         Ok(())
     }
 
-    /// The output types of a node. `keep` receives the typing of its subgraphs.
+    /// The output types of a node, and for the call of a function the types inside. `keep` receives the typing of its
+    /// subgraphs.
     fn node(
         &mut self,
         node: &Node,
         scope: &Scope,
         stated: &HashMap<&str, &ValueType>,
         keep: &mut dyn FnMut(Name, usize, Typing),
-    ) -> Result<Vec<Option<ValueType>>> {
+    ) -> Result<(Types, Option<Arc<Typing>>)> {
         let inputs: Vec<Option<ValueType>> =
             node.inputs.iter().map(|n| if n.is_empty() { None } else { scope.get(n).cloned() }).collect();
         let function = self.functions.get(&(node.domain(), &*node.op_type, &*node.overload)).copied();
+        let mut call = None;
         let mut types = if let Some(function) = function {
-            self.call(function, node, scope, &inputs)?
+            let (types, inside) = self.call(function, node, scope, &inputs)?;
+            call = Some(inside);
+            types
         } else {
             let opset = find_opset(scope.imports, node.domain());
             let schema = opset.and_then(|v| schema::lookup(node.domain(), &node.op_type, v));
@@ -214,7 +244,7 @@ impl<'m> Walk<'m> {
         for (name, ty) in node.outputs.iter().zip(&mut types) {
             self.settle(node, name, ty, stated);
         }
-        Ok(types)
+        Ok((types, call))
     }
 
     /// Completes an output's type from what the model or the caller states.
@@ -288,21 +318,14 @@ impl<'m> Walk<'m> {
         Ok(bound.into_iter().map(|b| b.map(|(ty, _)| ty)).collect())
     }
 
-    /// The output types of a call of a local function.
+    /// A call of a local function.
     fn call(
         &mut self,
         function: &Function,
         node: &Node,
         scope: &Scope,
         inputs: &[Option<ValueType>],
-    ) -> Result<Vec<Option<ValueType>>> {
-        // Attributes can decide types inside, so only calls without any share their results.
-        let plain = node.attributes.is_empty() && function.attribute_defaults.is_empty();
-        let key = format!("{}/{}/{}/{}", function.domain, function.name, function.overload, key_of(inputs));
-        if let Some(types) = self.called.get(&key).filter(|_| plain) {
-            return Ok(types.clone());
-        }
-        self.enter(&format!("function '{}'", function.name))?;
+    ) -> Result<Called> {
         let attributes: Vec<crate::model::Attribute> = node
             .attributes
             .iter()
@@ -315,6 +338,23 @@ impl<'m> Walk<'m> {
                 _ => a.clone(),
             })
             .collect();
+        // Attributes can decide types inside, so calls share results only if theirs are alike.
+        let key = attributes_key(&attributes)
+            .map(|k| format!("{}/{}/{}/{}/{k}", function.domain, function.name, function.overload, key_of(inputs)));
+        if let Some(known) = key.as_ref().and_then(|k| self.called.get(k)) {
+            return Ok(known.clone());
+        }
+        self.enter(&format!("function '{}'", function.name))?;
+        self.called_nodes += function.nodes.len() + 1;
+        if self.called_nodes > MAX_CALLED_NODES {
+            bail!(
+                Unsupported,
+                "the calls of local functions unfold to more than {MAX_CALLED_NODES} nodes; the last was '{}', called by \
+                 {}: inline the functions or export the model without them",
+                function.name,
+                node.label()
+            );
+        }
         let mut values = HashMap::new();
         for (name, ty) in function.inputs.iter().zip(inputs) {
             if let Some(ty) = ty {
@@ -324,24 +364,43 @@ impl<'m> Walk<'m> {
         let mut inner = Scope { values, outer: None, imports: &function.opset_imports, attributes: &attributes };
         let stated: HashMap<&str, &ValueType> =
             function.value_info.iter().filter_map(|v| Some((&*v.name, v.ty.as_ref()?))).collect();
-        for n in &function.nodes {
-            let types = self
-                .node(n, &inner, &stated, &mut |_, _, _| {})
-                .map_err(|e| e.context(format!("in function '{}' called by {}", function.name, node.label())))?;
-            for (name, ty) in n.outputs.iter().zip(types) {
-                if let Some(ty) = ty.filter(|_| !name.is_empty()) {
-                    inner.values.insert(name.clone(), ty);
-                }
-            }
-        }
+        let mut typing = self
+            .nodes(&function.nodes, &mut inner, &stated)
+            .map_err(|e| e.context(format!("in function '{}' called by {}", function.name, node.label())))?;
         let types: Vec<Option<ValueType>> =
             function.outputs.iter().map(|o| inner.values.get(o).map(strip_shape)).collect();
         self.depth -= 1;
-        if plain {
-            self.called.insert(key, types.clone());
+        typing.values = inner.values;
+        let called = (types, Arc::new(typing));
+        if let Some(key) = key {
+            self.called.insert(key, called.clone());
         }
-        Ok(types)
+        Ok(called)
     }
+}
+
+/// What of a call's attributes can decide types; `None` where there are graphs, whose insides can.
+fn attributes_key(attributes: &[crate::model::Attribute]) -> Option<String> {
+    use std::fmt::Write;
+    let mut key = String::new();
+    for a in attributes {
+        let (name, kind) = (&a.name, a.value.kind());
+        // Writing to a string does not fail.
+        let _ = match &a.value {
+            AttributeValue::Graph(_) | AttributeValue::Graphs(_) | AttributeValue::Reference { .. } => return None,
+            AttributeValue::Int(v) => write!(key, "{name}={v};"),
+            AttributeValue::Tensor(t) => write!(key, "{name}:{};", t.tensor.dtype()),
+            AttributeValue::SparseTensor(t) => write!(key, "{name}~{};", t.values.tensor.dtype()),
+            AttributeValue::Type(t) => write!(key, "{name}:{};", strip_shape(t)),
+            AttributeValue::String(t) => write!(key, "{name}={t:?};"),
+            // Of the other kinds it matters whether the list is empty.
+            AttributeValue::Ints(v) => write!(key, "{name}*{kind}{};", v.is_empty()),
+            AttributeValue::Floats(v) => write!(key, "{name}*{kind}{};", v.is_empty()),
+            AttributeValue::Strings(v) => write!(key, "{name}*{kind}{};", v.is_empty()),
+            _ => write!(key, "{name}*{kind};"),
+        };
+    }
+    Some(key)
 }
 
 fn key_of(inputs: &[Option<ValueType>]) -> String {
