@@ -9,7 +9,7 @@ use super::retype::{self, set_attribute, tensor_attribute};
 use super::types::{Chosen, Types, Wide, half_constant};
 use crate::Result;
 use crate::model::{
-    Attribute, AttributeValue, DataType, Function, Graph, Initializer, Model, Name, Node, OpsetId, ValueInfo,
+    Attribute, AttributeValue, DataType, Function, Graph, Initializer, Model, Name, Node, OpsetId, ValueInfo, ValueType,
 };
 use std::collections::HashMap;
 
@@ -158,8 +158,8 @@ impl<'m> Rewriter<'_, 'm> {
         found.unwrap_or(name).clone()
     }
 
-    /// Declared types of inner values: the old ones, as far as they still are what they were, and those of values that no
-    /// schema types and that have a new name.
+    /// Declared types of inner values: the old ones, as far as they still are what they were, and what was stated of values
+    /// that have a new name.
     fn value_info(&self, id: GraphId, outputs: &[ValueInfo]) -> Vec<ValueInfo> {
         let facts = self.facts;
         let mut infos = Vec::new();
@@ -179,15 +179,17 @@ impl<'m> Rewriter<'_, 'm> {
         }
         let declared: std::collections::HashSet<Name> = infos.iter().chain(outputs).map(|i| i.name.clone()).collect();
         for n in facts.graphs[id].nodes.clone() {
-            if facts.nodes[n].schema.is_some() || facts.function_of(facts.nodes[n].node).is_some() {
-                continue;
-            }
+            // Shapes are worth stating; without them only what no schema says.
+            let unknown = facts.nodes[n].schema.is_none() && facts.function_of(facts.nodes[n].node).is_none();
             for &v in facts.nodes[n].outputs.iter().flatten() {
-                let Some(a) = &self.types.values[v] else { continue };
+                let Some(a) = self.types.values[v].as_ref().filter(|a| !a.alias) else { continue };
                 let Some(name) = self.types.name_of(v, a.native).filter(|name| !declared.contains(*name)) else {
                     continue;
                 };
-                if let Some(ty) = &facts.values[v].ty {
+                let value = &facts.values[v];
+                let shaped = |ty: &&ValueType| ty.tensor_shape().is_some() || unknown;
+                let stated = value.ty.as_ref().filter(shaped).filter(|_| *name != value.name);
+                if let Some(ty) = stated {
                     let mut info = ValueInfo::new(name.clone(), ty.clone());
                     self.set_dtype(&mut info, a.native);
                     infos.push(info);
@@ -223,14 +225,6 @@ impl<'m> Rewriter<'_, 'm> {
             let Some(v) = *v else { continue };
             let Some(a) = &self.types.values[v] else { continue };
             let Some(name) = self.types.name_of(v, a.native) else { continue };
-            if *name != facts.values[v].name {
-                // What the model stated of the old name holds for the new one too, but for the element type.
-                let mut ty = facts.values[v].ty.clone();
-                if let Some(TypeKind::Tensor { dtype, .. }) = ty.as_mut().map(|t| &mut t.kind) {
-                    *dtype = self.dtype(a.native);
-                }
-                new.value_info.extend(ty.map(|ty| ValueInfo::new(name.clone(), ty)));
-            }
             node.outputs[i] = name.clone();
         }
         if self.chosen.d.is_half(id) && !facts.has_linked_bodies(id) {
