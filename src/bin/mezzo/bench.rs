@@ -39,6 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let engine = load::engine(&args.file, args.threads.get(), &progress)?;
     let build_ms = started.elapsed().as_secs_f64() * 1e3;
+    progress.phase("reading the inputs");
     let inputs = args.inputs.gather(&engine.info().inputs, Some(0))?;
     progress.phase("running");
     let options = BenchOptions { iterations: args.iterations, warmup: args.warmup, ..BenchOptions::default() };
@@ -58,7 +59,8 @@ pub fn run(args: &Args) -> Result<()> {
             "random_seed": inputs.seed,
         }));
     }
-    output::print(&text(&result, build_ms, peak, engine.backend_name(), threads))
+    let text = text(&result, build_ms, peak, engine.backend_name(), threads);
+    output::print(&std::iter::once(text).chain(inputs.note()).collect::<Vec<_>>().join("\n"))
 }
 
 fn text(result: &BenchResult, build_ms: f64, peak: Option<u64>, backend: &str, threads: usize) -> String {

@@ -46,6 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
     let a = load::engine(&args.a, args.threads.get(), &progress)?;
     let b = load::engine(&args.b, args.threads.get(), &progress)?;
+    progress.phase("reading the inputs");
     let inputs = args.inputs.gather(&a.info().inputs, Some(0))?;
     progress.phase("running both");
     let comparison = compare(&a, &b, &inputs.values)?;
@@ -61,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
         });
         output::print_json(&json)?;
     } else {
-        output::print(&text(&comparison, inputs.seed))?;
+        output::print(&text(&comparison, inputs.note()))?;
     }
     verdict
 }
@@ -128,12 +129,9 @@ fn row(o: &OutputComparison) -> Vec<String> {
     ]
 }
 
-fn text(comparison: &Comparison, seed: Option<u64>) -> String {
-    let head = ["output", "A/B", "shape", "max abs", "max rel", "rms", "cosine", "NaN", "inf", "top-1 same"];
+fn text(comparison: &Comparison, note: Option<String>) -> String {
+    let head = ["output", "type", "shape", "max abs", "max rel", "rms", "cosine", "NaN", "inf", "top-1 same"];
     let rows = std::iter::once(head.map(String::from).to_vec()).chain(comparison.outputs.iter().map(row));
     let table = table(&rows.collect::<Vec<_>>(), &[3, 4, 5, 6, 7, 8, 9]);
-    match seed {
-        Some(seed) => format!("{table}\nrandom inputs, seed {seed}"),
-        None => table,
-    }
+    std::iter::once(table).chain(note).collect::<Vec<_>>().join("\n")
 }

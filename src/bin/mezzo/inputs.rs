@@ -29,6 +29,18 @@ pub struct Inputs {
     pub seed: Option<u64>,
 }
 
+impl Inputs {
+    /// What a reader of the results has to know of random inputs: the seed, and the shapes, which may be ours.
+    pub fn note(&self) -> Option<String> {
+        let shape = |(name, value): &(String, Value)| match value {
+            Value::Tensor(t) => format!("{} {}", output::printable(name), output::shape(t.dims())),
+            other => format!("{}: {}", output::printable(name), other.kind()),
+        };
+        let shapes: Vec<String> = self.values.iter().map(shape).collect();
+        self.seed.map(|seed| format!("random inputs, seed {seed}: {}", shapes.join(", ")))
+    }
+}
+
 impl InputArgs {
     /// A value for every input of `ios`. Without a seed of the user's, inputs without a file get random values from
     /// `default_seed`, or are an error where there is none.

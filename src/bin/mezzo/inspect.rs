@@ -277,7 +277,7 @@ pub fn engine_text(info: &EngineInfo) -> String {
     lines.push(format!("weights: {}", bytes(info.weight_bytes)));
     lines.push(match info.activation_bytes {
         Some(n) => format!("activations: {}", bytes(n)),
-        None => "activations: known when shapes are".into(),
+        None => "activations: depend on the shapes of the inputs".into(),
     });
     lines.join("\n")
 }

@@ -68,7 +68,7 @@ pub fn model(path: &Path, progress: &Progress) -> Result<Model> {
 /// Builds an engine, with progress.
 pub fn build(model: &Model, backend: &str, threads: usize, progress: &Progress) -> Result<Arc<Engine>> {
     let report = |phase: &str, fraction: f32| {
-        progress.fraction(phase, fraction);
+        progress.fraction(&format!("building the engine: {phase}"), fraction);
         true
     };
     progress.phase("building the engine");

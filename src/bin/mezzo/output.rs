@@ -1,5 +1,6 @@
 //! What the command says: results on stdout, notes and the one line of error on stderr.
 
+use crate::progress;
 use mezzo::{Error, Result};
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,7 +22,7 @@ pub fn print_json(value: &serde_json::Value) -> Result<()> {
 /// A note beside the result.
 pub fn note(text: &str) {
     // A closed stderr has no one to tell.
-    let _ = writeln!(io::stderr(), "note: {}", printable(text));
+    progress::beside(|| drop(writeln!(io::stderr(), "note: {}", printable(text))));
 }
 
 /// The one line of a failure.

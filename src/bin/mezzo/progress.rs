@@ -2,11 +2,23 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// Work that is shorter than this shows nothing.
 const PATIENCE: Duration = Duration::from_millis(400);
+
+/// The line, for those who write to stderr beside it. A process shows one.
+static LINE: OnceLock<ProgressBar> = OnceLock::new();
+
+/// Writes to stderr with the line out of the way.
+pub fn beside(write: impl FnOnce()) {
+    match LINE.get() {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
 
 /// A progress line; gone when it is dropped.
 pub struct Progress {
@@ -26,6 +38,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
+        let _ = LINE.set(bar.clone());
         let (sender, receiver) = channel::<()>();
         let late = bar.clone();
         std::thread::spawn(move || {

@@ -59,11 +59,12 @@ pub fn run(args: &Args) -> Result<()> {
         Some(folder) => output_files(folder, &engine.info().outputs)?,
         None => Vec::new(),
     };
+    progress.phase("reading the inputs");
     let inputs = args.inputs.gather(&engine.info().inputs, None)?;
     progress.phase("running");
     let mut context = Context::new(&engine)?;
-    for (name, value) in inputs.values {
-        context.bind(&name, value)?;
+    for (name, value) in &inputs.values {
+        context.bind(name, value.clone())?;
     }
     context.run(&RunControl::default())?;
     let names = engine.info().outputs.iter().map(|io| io.name.as_str());
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
         let outputs: Vec<Json> = summaries.iter().map(Summary::json).collect();
         return output::print_json(&json!({"outputs": outputs, "random_seed": inputs.seed}));
     }
-    output::print(&text(&summaries))
+    output::print(&text(&summaries, inputs.note()))
 }
 
 /// A path for every output; two outputs of one file name are an error.
@@ -188,11 +189,12 @@ impl Numbers {
     }
 }
 
-fn text(outputs: &[Summary]) -> String {
+fn text(outputs: &[Summary], note: Option<String>) -> String {
     let head = ["output", "type", "shape", "min", "max", "mean"].map(String::from).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(outputs.iter().map(Summary::row)).collect();
     let mut lines = vec![table(&rows, &[3, 4, 5])];
     lines.extend(outputs.iter().filter_map(|o| o.file.as_ref()).map(|f| format!("wrote '{}'", f.display())));
+    lines.extend(note);
     lines.join("\n")
 }
 
