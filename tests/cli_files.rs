@@ -109,6 +109,9 @@ fn a_model_is_converted() {
     let got = json(&["inspect", &kept]);
     assert_eq!((&got["inputs"][0]["dtype"], &got["outputs"][0]["dtype"]), (&value!("fp32"), &value!("fp32")));
 
+    let text = succeeds(&["convert", &digits(), &kept, "--keep-op", "Gem", "--keep-node", "nobody*"]).out;
+    assert!(text.contains("note: no node has the operator type 'Gem'") && text.contains("'nobody*'"), "{text}");
+
     let by_name = folder.file("names.onnx");
     succeeds(&["convert", &digits(), &by_name, "--keep-io-name", "logits", "--precision", "bf16", "--policy", "pure"]);
     let got = json(&["inspect", &by_name]);

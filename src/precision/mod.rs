@@ -115,10 +115,11 @@ pub fn convert(model: &Model, options: &ConvertOptions) -> Result<Converted> {
         bail!(InvalidArgument, "the minimum share of half nodes is {}: give 0 to 1", options.min_half_share);
     }
     let mut source = model.clone();
-    let notes = inference_form::apply(&mut source)?;
+    let mut notes = inference_form::apply(&mut source)?;
     let typing = infer::infer(&source, &options.declared)?;
     let facts = facts::Facts::new(&source, &typing)?;
     io::check_names(&facts, options)?;
+    notes.extend(names::unmatched(&facts, options));
     let mut links = links::Links::new(&facts);
     let d = decide::decide(&facts, options, &mut links)?;
     let chosen = types::Chosen { facts: &facts, d: &d, links: &links, options };

@@ -1,5 +1,6 @@
 //! Name patterns, and new names that collide with none.
 
+use super::ConvertOptions;
 use super::facts::{Facts, GraphId, Source};
 use crate::model::{Graph, Name, Node};
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,21 @@ impl<'a> Globs<'a> {
         }
         self.patterns.iter().map(String::as_str).find(|p| matches(p.as_bytes(), name.as_bytes()))
     }
+}
+
+/// Notes on operator types and name patterns that no node has: a misspelt one would keep nothing, and silently.
+pub(super) fn unmatched(facts: &Facts, options: &ConvertOptions) -> Vec<String> {
+    let nodes = || facts.nodes.iter().map(|n| n.node);
+    let is_type = |node: &Node, op: &str| *op == *node.op_type || op == format!("{}::{}", node.domain, node.op_type);
+    let types = options.keep_op_types.iter().filter(|op| !nodes().any(|n| is_type(n, op)));
+    let patterns = options.keep_node_names.iter().filter(|p| {
+        let one = std::slice::from_ref(*p);
+        !nodes().any(|n| Globs::new(one).find(&n.name).is_some())
+    });
+    types
+        .map(|op| format!("no node has the operator type '{op}' that was to stay FP32"))
+        .chain(patterns.map(|p| format!("no node's name fits the pattern '{p}' that was to stay FP32")))
+        .collect()
 }
 
 /// Greedy matching that goes back to the last star only: linear in practice, never exponential.
