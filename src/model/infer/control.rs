@@ -7,7 +7,7 @@ use crate::{Result, bail, err};
 
 type Types = Vec<Option<ValueType>>;
 
-/// Output types of If, Loop, Scan and SequenceMap; `None` for other operators.
+/// Output types of If, Loop, Scan and SequenceMap; `None` for other operators, whose subgraphs are typed all the same.
 pub(super) fn outputs(
     walk: &mut Walk,
     node: &Node,
@@ -16,6 +16,7 @@ pub(super) fn outputs(
     keep: &mut dyn FnMut(Name, usize, Typing),
 ) -> Result<Option<Types>> {
     if !node.domain().is_empty() {
+        other_subgraphs(walk, node, scope, keep)?;
         return Ok(None);
     }
     match &*node.op_type {
@@ -85,11 +86,14 @@ pub(super) fn outputs(
             };
             Ok(Some(results.iter().map(sequence).collect()))
         }
-        _ => Ok(None),
+        _ => {
+            other_subgraphs(walk, node, scope, keep)?;
+            Ok(None)
+        }
     }
 }
 
-/// Subgraphs of operators that are not known: typed as far as their own declarations go.
+/// Subgraphs of other operators, such as FlexAttention: typed as far as their own declarations go.
 pub(super) fn other_subgraphs(
     walk: &mut Walk,
     node: &Node,

@@ -5,6 +5,7 @@
 //! model states them.
 
 mod control;
+mod edges;
 mod outputs;
 mod walk;
 
@@ -13,8 +14,11 @@ mod tests;
 
 use crate::model::{Model, Name, ValueType};
 use crate::{Result, bail};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// How many nodes a message lists.
+const SHOWN: usize = 32;
 
 /// The types of one graph's values.
 #[derive(Debug, Clone, Default)]
@@ -54,19 +58,32 @@ pub fn check_declared(model: &Model, declarations: &Declarations) -> Result<()> 
     refuse_unknown(&walk.unknown)
 }
 
-fn refuse_unknown(unknown: &[String]) -> Result<()> {
-    if unknown.is_empty() {
+fn refuse_unknown(unknown: &[(String, Name)]) -> Result<()> {
+    // Outputs of one node stand together; a function's body may be met several times.
+    let mut nodes: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut seen = HashSet::new();
+    for (label, output) in unknown.iter().filter(|u| seen.insert(*u)) {
+        match nodes.last_mut() {
+            Some((last, outputs)) if *last == label => outputs.push(output),
+            _ => nodes.push((label, vec![output])),
+        }
+    }
+    if nodes.is_empty() {
         return Ok(());
     }
-    let count = unknown.len();
-    let mut shown: Vec<&str> = unknown.iter().take(8).map(String::as_str).collect();
-    if count > shown.len() {
-        shown.push("...");
+    let mut shown: Vec<String> = nodes
+        .iter()
+        .take(SHOWN)
+        .map(|(label, outputs)| format!("{label}, outputs '{}'", outputs.join("', '")))
+        .collect();
+    if nodes.len() > SHOWN {
+        shown.push("...".into());
     }
     bail!(
         Unsupported,
-        "{count} nodes are of operators that no schema describes, and the model gives no type (value_info) for their \
-         outputs: {}. Add value_info for these outputs, or replace the operators",
+        "the output types of {} nodes are not known, because no schema describes the operator or its schema leaves them \
+         open: {}. Add value_info for these outputs, declare their types, or replace the operators",
+        nodes.len(),
         shown.join("; ")
     )
 }

@@ -128,6 +128,50 @@ fn what_an_operator_does_not_take_is_refused() {
 }
 
 #[test]
+fn counts_and_outputs_are_held_against_the_schema_too() {
+    let g = graph(&[("x", tensor(Float32))], vec![node("Conv", &["x"], &["y"])], &["y"]);
+    refused(&model(g), &["the_Conv", "1 inputs", "at least 2", "'W' is missing"]);
+    let g = graph(&[("x", tensor(Float32))], vec![node("Relu", &["x"], &["y", "z"])], &["y"]);
+    refused(&model(g), &["the_Relu", "output 1 'z'", "gives 1"]);
+    let g = graph(&[("x", tensor(Float32))], vec![node("Concat", &[], &["y"])], &["y"]);
+    refused(&model(g), &["the_Concat", "at least 1"]);
+    let cast = node("Cast", &["x"], &["y"]).with("to", int(DataType::Bfloat16));
+    let mut m = model(graph(&[("x", tensor(Float32))], vec![cast], &["y"]));
+    is(&types(&m), "y", tensor(DataType::Bfloat16));
+    m.opset_imports[0].version = 9;
+    refused(&m, &["the_Cast", "output 0 'output' ('y')", "bf16", "since version 9"]);
+    let nodes = vec![node("SequenceConstruct", &["x"], &["s"]), node("SequenceInsert", &["s", "h"], &["t"])];
+    let g = graph(&[("x", tensor(Float32)), ("h", tensor(Float16))], nodes, &["t"]);
+    refused(&model(g), &["the_SequenceInsert", "('h') is fp16", "('s') is sequence of fp32"]);
+}
+
+#[test]
+fn a_rank_beyond_measure_is_not_copied_at_every_use() {
+    use crate::model::Dim;
+    let endless = ValueType::tensor(Float32, Some(vec![Dim::known(1); 500_000]));
+    let mut g = graph(&[("x", endless.clone())], vec![], &["x"]);
+    g.value_info = vec![ValueInfo::new("y0", endless)];
+    g.nodes = (0..50_000).map(|i| node("Relu", &["x"], &[&format!("y{i}")])).collect();
+    let t = types(&model(g));
+    assert_eq!((&t.values["x"], &t.values["y0"]), (&tensor(Float32), &tensor(Float32)));
+}
+
+#[test]
+fn bodies_of_other_operators_are_typed() {
+    let scores = |op: &str| body(graph(&[("s", tensor(Float32))], vec![node(op, &["s"], &["r"])], &["r"]));
+    let flex = |op| {
+        let n = node("FlexAttention", &["q", "q", "q"], &["y"]).of("ai.onnx.preview").with("score_mod", scores(op));
+        let mut m = model(graph(&[("q", tensor(Float16))], vec![n], &["y"]));
+        m.opset_imports.push(OpsetId { domain: "ai.onnx.preview".into(), version: 1 });
+        m
+    };
+    let t = types(&flex("Relu"));
+    is(&t, "y", tensor(Float16));
+    is(&t.subgraphs[&(0, "score_mod".into(), 0)], "r", tensor(Float32));
+    refused(&flex("Not"), &["the_Not", "fp32"]);
+}
+
+#[test]
 fn declarations_that_are_wrong_are_refused() {
     let mut g = graph(&[("x", tensor(Float32))], vec![node("Relu", &["x"], &["y"])], &["y"]);
     g.outputs[0].ty = Some(tensor(Float16));
@@ -383,7 +427,7 @@ fn unknown_operators_need_declarations_and_are_named_together() {
     let m = model(graph(&[("x", tensor(Float32))], nodes, &["z"]));
     let e = infer(&m, &Declarations::default()).unwrap_err();
     assert_eq!(e.code(), ErrorCode::Unsupported);
-    for word in ["the_Mystery", "my::Mystery", "'y'", "the_Riddle", "'z'", "NoSuchOp", "value_info"] {
+    for word in ["the_Mystery", "my::Mystery", "'y'", "the_Riddle", "'z'", "NoSuchOp", "3 nodes", "value_info"] {
         assert!(e.message().contains(word), "'{word}' is missing in: {e}");
     }
     let declared =

@@ -1,10 +1,10 @@
 //! The walk over graphs and functions.
 
-use super::{Declarations, Typing, control, outputs, same_type};
+use super::{Declarations, Typing, control, edges, outputs, same_type};
 use crate::model::graph::find_opset;
 use crate::model::schema::{self, ParamOption, ParamType, Schema};
 use crate::model::{
-    AttributeValue, DataType, Function, Graph, Model, Name, Node, OpsetId, TypeKind, ValueInfo, ValueType,
+    AttributeValue, DataType, Dim, Function, Graph, Model, Name, Node, OpsetId, Shape, TypeKind, ValueInfo, ValueType,
 };
 use crate::{Result, bail, err};
 use std::collections::HashMap;
@@ -31,8 +31,8 @@ pub(super) struct Walk<'m> {
     /// Hold every input against its schema.
     strict: bool,
     depth: usize,
-    /// Nodes whose output types nobody knows.
-    pub unknown: Vec<String>,
+    /// Outputs whose types nobody knows: the node's label and the output's name.
+    pub unknown: Vec<(String, Name)>,
 }
 
 /// What surrounds a node: the values in scope, and the operator sets and attributes that apply.
@@ -130,12 +130,12 @@ impl<'m> Walk<'m> {
         self.enter("a graph")?;
         let mut scope = Scope { values: HashMap::new(), outer, imports, attributes };
         for init in &graph.initializers {
-            let dims = init.tensor.dims().iter().map(|d| crate::model::Dim::known(*d)).collect();
-            scope.values.insert(init.name.clone(), ValueType::tensor(init.tensor.dtype(), Some(dims)));
+            let shape = known_shape(init.tensor.dims());
+            scope.values.insert(init.name.clone(), ValueType::tensor(init.tensor.dtype(), shape));
         }
         for s in &graph.sparse_initializers {
-            let dims = s.dims.iter().map(|d| crate::model::Dim::known(*d)).collect();
-            scope.values.insert(s.values.name.clone(), ValueType::tensor(s.values.tensor.dtype(), Some(dims)));
+            let shape = known_shape(&s.dims);
+            scope.values.insert(s.values.name.clone(), ValueType::tensor(s.values.tensor.dtype(), shape));
         }
         for (i, input) in graph.inputs.iter().enumerate() {
             self.graph_input(input, given.get(i).cloned().flatten(), &mut scope)?;
@@ -185,9 +185,9 @@ impl<'m> Walk<'m> {
         }
         // What arrives is the truth; the declaration adds the shape.
         let ty = match (given, stated) {
-            (Some(given), Some(stated)) if same_type(&given, stated) => Some(stated.clone()),
+            (Some(given), Some(stated)) if same_type(&given, stated) => Some(carried(stated)),
             (Some(given), _) => Some(given),
-            (None, stated) => stated.cloned(),
+            (None, stated) => stated.map(carried),
         };
         if let Some(ty) = ty {
             scope.values.insert(input.name.clone(), ty);
@@ -229,10 +229,14 @@ impl<'m> Walk<'m> {
             match schema {
                 Some(schema) => {
                     let bound = self.unify(node, schema, &inputs)?;
-                    match control::outputs(self, node, scope, &inputs, keep)? {
+                    let types = match control::outputs(self, node, scope, &inputs, keep)? {
                         Some(types) => types,
                         None => outputs::types(node, schema, scope, &inputs, &bound)?,
+                    };
+                    if self.strict {
+                        edges::check(node, schema, &inputs, &types)?;
                     }
+                    types
                 }
                 None => {
                     control::other_subgraphs(self, node, scope, keep)?;
@@ -255,13 +259,13 @@ impl<'m> Walk<'m> {
                 if let Some(s) = stated
                     && same_type(s, t)
                 {
-                    *t = s.clone();
+                    *t = carried(s);
                 }
             }
             None if !name.is_empty() => {
-                *ty = stated.or_else(|| self.declarations.0.get(&**name)).cloned();
+                *ty = stated.or_else(|| self.declarations.0.get(&**name)).map(carried);
                 if ty.is_none() {
-                    self.unknown.push(format!("{}, output '{name}'", node.label()));
+                    self.unknown.push((node.label(), name.clone()));
                 }
             }
             None => {}
@@ -340,7 +344,7 @@ impl<'m> Walk<'m> {
             .collect();
         // Attributes can decide types inside, so calls share results only if theirs are alike.
         let key = attributes_key(&attributes)
-            .map(|k| format!("{}/{}/{}/{}/{k}", function.domain, function.name, function.overload, key_of(inputs)));
+            .map(|k| format!("{:?}/{}/{k}", (&function.domain, &function.name, &function.overload), key_of(inputs)));
         if let Some(known) = key.as_ref().and_then(|k| self.called.get(k)) {
             return Ok(known.clone());
         }
@@ -407,6 +411,27 @@ fn key_of(inputs: &[Option<ValueType>]) -> String {
     let parts: Vec<String> =
         inputs.iter().map(|t| t.as_ref().map_or_else(|| "-".into(), |t| strip_shape(t).to_string())).collect();
     parts.join(",")
+}
+
+/// Shapes of more dimensions than this are not carried along: types are copied at every use, and a hostile file could
+/// state a rank of a million once and use the value a million times.
+const MAX_RANK: usize = 64;
+
+fn known_shape(dims: &[i64]) -> Option<Shape> {
+    (dims.len() <= MAX_RANK).then(|| dims.iter().map(|d| Dim::known(*d)).collect())
+}
+
+/// The type as the walk keeps it: with its shape, unless that is too long.
+fn carried(ty: &ValueType) -> ValueType {
+    fn short(ty: &ValueType) -> bool {
+        match &ty.kind {
+            TypeKind::Tensor { shape, .. } | TypeKind::SparseTensor { shape, .. } => {
+                shape.as_ref().is_none_or(|s| s.len() <= MAX_RANK)
+            }
+            TypeKind::Sequence(t) | TypeKind::Map(_, t) | TypeKind::Optional(t) => short(t),
+        }
+    }
+    if short(ty) { ty.clone() } else { strip_shape(ty) }
 }
 
 /// The same type with nothing said of shapes.
