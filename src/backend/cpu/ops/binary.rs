@@ -168,9 +168,14 @@ fn integers<T: Integer>(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor>
         Op::Or => |a, b, o| slow(a, b, o, |a, b| a | b),
         Op::Xor => |a, b, o| slow(a, b, o, |a, b| a ^ b),
         Op::ShiftLeft => |a, b, o| slow(a, b, o, |a, b| if (0..64).contains(&b) { a << b } else { 0 }),
-        Op::ShiftRight => |a, b, o| slow(a, b, o, |a, b| if (0..64).contains(&b) { a >> b } else { 0 }),
+        Op::ShiftRight => |a, b, o| slow(a, b, o, shift_right),
     };
     zip::<T>(cx, a, b, f)
+}
+
+/// With the sign filled in; a distance outside the type leaves nothing but the sign.
+fn shift_right(a: i128, b: i128) -> i128 {
+    a >> if (0..127).contains(&b) { b } else { 127 }
 }
 
 /// One loop a type for the rarer operators.

@@ -367,13 +367,14 @@ fn depth_to_space(cx: &NodeCx) -> Built {
 fn space_to_depth(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     let b = block_size(cx)?;
+    let order = if cx.string("mode", "DCR")? == "CRD" { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
     tensor_kernel(move |cx, inputs| {
         let x = inputs.take(0)?;
         let &[n, c, h, w] = x.dims() else { bail!(ShapeMismatch, "an input of shape {:?} is not an image", x.dims()) };
         if h % b != 0 || w % b != 0 {
             bail!(ShapeMismatch, "an image of {h} by {w} cannot be cut in blocks of {b} by {b}");
         }
-        let moved = transpose(cx, &x.reshaped(vec![n, c, h / b, b, w / b, b])?, &[0, 3, 5, 1, 2, 4])?;
+        let moved = transpose(cx, &x.reshaped(vec![n, c, h / b, b, w / b, b])?, &order)?;
         moved.reshaped(vec![n, c * b * b, h / b, w / b])
     })
 }

@@ -223,20 +223,22 @@ fn run(
 
 /// The input coordinate of output `i`.
 fn coordinate(spec: &Spec, a: &Axis, i: usize) -> f64 {
-    let (i, size, out) = (i as f64, a.input as f64, a.output as f64);
+    let (i, size) = (i as f64, a.input as f64);
+    // The length that the scale alone gives, before it is rounded down to whole elements.
+    let out = a.scale * size;
     match spec.coordinates {
         Coordinates::HalfPixel => (i + 0.5) / a.scale - 0.5,
         Coordinates::HalfPixelSymmetric => {
-            let adjustment = out / (a.scale * size);
+            let adjustment = a.output as f64 / out;
             let offset = size / 2.0 * (1.0 - adjustment);
             offset + (i + 0.5) / a.scale - 0.5
         }
-        Coordinates::PytorchHalfPixel if a.output == 1 => -0.5,
+        Coordinates::PytorchHalfPixel if out == 1.0 => -0.5,
         Coordinates::PytorchHalfPixel => (i + 0.5) / a.scale - 0.5,
-        Coordinates::AlignCorners if a.output == 1 => 0.0,
+        Coordinates::AlignCorners if out == 1.0 => 0.0,
         Coordinates::AlignCorners => i * (size - 1.0) / (out - 1.0),
         Coordinates::Asymmetric => i / a.scale,
-        Coordinates::CropAndResize if a.output == 1 => 0.5 * (a.roi.0 + a.roi.1) * (size - 1.0),
+        Coordinates::CropAndResize if out == 1.0 => 0.5 * (a.roi.0 + a.roi.1) * (size - 1.0),
         Coordinates::CropAndResize => a.roi.0 * (size - 1.0) + i * (a.roi.1 - a.roi.0) * (size - 1.0) / (out - 1.0),
     }
 }
@@ -321,7 +323,7 @@ fn taps(spec: &Spec, a: &Axis, i: usize) -> Taps {
     let mut total = 0.0;
     for k in low..=high {
         let w = kernel_weight(spec, (k as f64 - c) / stretch);
-        if w == 0.0 || ((spec.exclude_outside || spec.antialias) && !(0..=last).contains(&k)) {
+        if w == 0.0 || (spec.exclude_outside && !(0..=last).contains(&k)) {
             continue;
         }
         weights[(k.clamp(0, last) - first) as usize] += w;
