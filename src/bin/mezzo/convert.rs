@@ -120,6 +120,7 @@ impl Args {
                 Constants::Clamp => ConstantPolicy::Clamp,
                 Constants::Error => ConstantPolicy::Error,
             },
+            declared: Default::default(),
             min_half_share: self.min_half_share,
         })
     }
