@@ -119,6 +119,28 @@ fn a_model_is_converted() {
 }
 
 #[test]
+fn unknown_operators_need_a_declared_type() {
+    let folder = Folder::new("declared");
+    let (file, out) = (folder.file("m.onnx"), folder.file("out.onnx"));
+    let mut ours = node("Frobnicate", &["x"], &["a"]);
+    ours.domain = "com.example".into();
+    save(
+        &file,
+        Graph {
+            inputs: vec![float("x", vec![])],
+            outputs: vec![float("y", vec![])],
+            nodes: vec![ours, node("Relu", &["a"], &["y"])],
+            ..Graph::default()
+        },
+    );
+    refused(&["convert", &file, &out], 1, &["Frobnicate", "'a'"]);
+    refused(&["convert", &file, &out, "--declare", "a"], 1, &["'a'", "NAME=TYPE"]);
+    refused(&["convert", &file, &out, "--declare", "a=fp33"], 1, &["'fp33'"]);
+    let text = succeeds(&["convert", &file, &out, "--declare", "a=fp32"]).out;
+    assert!(text.contains("Frobnicate"), "{text}");
+}
+
+#[test]
 fn input_may_be_output() {
     let folder = Folder::new("in-place");
     let file = folder.file("m.onnx");
@@ -144,6 +166,10 @@ fn failures_of_convert_leave_nothing() {
     convert(&["--min-half-share", "1.5"], &["1.5"]);
     convert(&["--keep-op", "Conv", "--min-half-share", "0.99"], &["78.6 %", "99.0 %"]);
     convert(&["--report", &out], &["--report", "overwrite"]);
+    // The same file by another path, before it exists; and the file for large weights beside it.
+    let other = format!("{}/./out.onnx", out.strip_suffix("/out.onnx").unwrap());
+    convert(&["--report", &other], &["--report", "overwrite"]);
+    convert(&["--report", &format!("{other}.data")], &["--report", "overwrite"]);
     convert(&["--report", &folder.file("no/such/report.json")], &["no/such/report.json"]);
     refused(&["convert", &digits(), &folder.file("no/such/out.onnx")], 1, &["no/such/out.onnx"]);
     refused(&["convert", &digits(), &folder.file("")], 1, &["directory"]);

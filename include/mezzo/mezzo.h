@@ -1169,6 +1169,19 @@ MEZZO_NODISCARD
 mezzo_error_t *mezzo_convert_options_set_constants(mezzo_convert_options_t *options,
                                                    mezzo_constants_t constants);
 
+/// Declares the element type of an output of an operator that ONNX does not know and that the model itself does not
+/// state. Such operators stay in FP32 as they are; the conversion must only know what they give.
+///
+/// tensor: name of the output.
+/// dtype: its element type in the model that is converted.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT if `dtype` is none of MEZZO_DTYPE_*.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_convert_options_declare(mezzo_convert_options_t *options,
+                                             const char *tensor,
+                                             mezzo_dtype_t dtype);
+
 /// Sets the least share of nodes that must compute in half precision, of those that can; below it the conversion fails
 /// with MEZZO_ERROR_PRECISION. 0 by default.
 ///
@@ -1182,7 +1195,7 @@ mezzo_error_t *mezzo_convert_options_set_min_half_share(mezzo_convert_options_t 
 
 /// Sets an option by name: precision (fp16, bf16), keep_io (true, false), keep_io_of, convert_io_of, keep_op_types,
 /// keep_nodes, keep_outputs (lists separated by commas, added), policy (safe, pure), constants (keep_fp32, clamp, error),
-/// min_half_share (0 to 1).
+/// declare (NAME=TYPE), min_half_share (0 to 1).
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.

@@ -459,6 +459,10 @@ public:
     Status keep_output(const std::string &tensor) {
         return detail::status(mezzo_convert_options_keep_output(get(), tensor.c_str()));
     }
+    /// Element type of an output of an operator that ONNX does not know; see mezzo_convert_options_declare().
+    Status declare(const std::string &tensor, DType dtype) {
+        return detail::status(mezzo_convert_options_declare(get(), tensor.c_str(), static_cast<mezzo_dtype_t>(dtype)));
+    }
     Status policy(mezzo_policy_t policy) { return detail::status(mezzo_convert_options_set_policy(get(), policy)); }
     Status constants(mezzo_constants_t constants) {
         return detail::status(mezzo_convert_options_set_constants(get(), constants));

@@ -5,7 +5,7 @@ use super::dtype::mezzo_dtype_t;
 use super::error::mezzo_error_t;
 use super::handle::{free_owned, handle, owned};
 use super::keys::{self, Key, add_list, boolean};
-use crate::model::DataType;
+use crate::model::{DataType, ValueType};
 use crate::precision::{ConstantPolicy, ConvertOptions, Policy};
 use std::ffi::c_char;
 
@@ -109,6 +109,7 @@ const KEYS: &[Key<ConvertOptions>] = &[
             Some(())
         },
     },
+    Key { name: "declare", values: "NAME=TYPE, as in features=fp32", set: |o, v| o.declared.add(v).ok() },
     Key {
         name: "min_half_share",
         values: "a number from 0 to 1",
@@ -310,6 +311,31 @@ pub unsafe extern "C" fn mezzo_convert_options_set_constants(
     }
 }
 
+/// Declares the element type of an output of an operator that ONNX does not know and that the model itself does not
+/// state. Such operators stay in FP32 as they are; the conversion must only know what they give.
+///
+/// tensor: name of the output.
+/// dtype: its element type in the model that is converted.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT if `dtype` is none of MEZZO_DTYPE_*.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_convert_options_declare(
+    options: *mut mezzo_convert_options_t,
+    tensor: *const c_char,
+    dtype: mezzo_dtype_t,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_convert_options_declare", |c| {
+            let options = c.get_mut("options", options)?;
+            let ty = ValueType::tensor(c.dtype("dtype", dtype)?, None);
+            options.declared.0.insert(c.text("tensor", tensor)?.to_string(), ty);
+            Ok(())
+        })
+    }
+}
+
 /// Sets the least share of nodes that must compute in half precision, of those that can; below it the conversion fails
 /// with MEZZO_ERROR_PRECISION. 0 by default.
 ///
@@ -337,7 +363,7 @@ pub unsafe extern "C" fn mezzo_convert_options_set_min_half_share(
 
 /// Sets an option by name: precision (fp16, bf16), keep_io (true, false), keep_io_of, convert_io_of, keep_op_types,
 /// keep_nodes, keep_outputs (lists separated by commas, added), policy (safe, pure), constants (keep_fp32, clamp, error),
-/// min_half_share (0 to 1).
+/// declare (NAME=TYPE), min_half_share (0 to 1).
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.

@@ -112,6 +112,7 @@ static void options(void)
     o = mezzo_convert_options_new();
     OK(mezzo_convert_options_keep_node(o, "*"));
     OK(mezzo_convert_options_keep_output(o, "logits"));
+    OK(mezzo_convert_options_declare(o, "unused", MEZZO_DTYPE_FP32));
     OK(mezzo_convert_options_set_policy(o, MEZZO_POLICY_PURE));
     OK(mezzo_convert_options_set_constants(o, MEZZO_CONSTANTS_CLAMP));
     OK(mezzo_convert_options_set_precision(o, MEZZO_DTYPE_FP16));
@@ -121,6 +122,33 @@ static void options(void)
     mezzo_model_free(half);
     mezzo_convert_options_free(o);
     mezzo_model_free(model);
+}
+
+/* An operator that ONNX does not know stays in FP32 once its output's type is declared. */
+static void declared_types(void)
+{
+    const dim dims[] = {{4, NULL}};
+    pb graph = {0};
+    graph_io(&graph, 11, "x", 1, dims, 1);
+    graph_io(&graph, 12, "y", 1, dims, 1);
+    graph_node(&graph, "ours", "Frobnicate", "com.example", "x", NULL, "a");
+    graph_node(&graph, "relu", "Relu", "", "a", NULL, "y");
+    pb bytes = model_of(&graph);
+    mezzo_model_t *model = NULL, *half = UNTOUCHED;
+    mezzo_report_t *report = NULL;
+    OK(mezzo_model_load_memory(NULL, bytes.data, bytes.size, NULL, NULL, NULL, &model));
+    REFUSED(mezzo_model_convert(model, NULL, &half, NULL), MEZZO_ERROR_UNSUPPORTED, "Frobnicate", "'a'");
+    CHECK(half == UNTOUCHED);
+    mezzo_convert_options_t *o = mezzo_convert_options_new();
+    REFUSED(mezzo_convert_options_declare(o, "a", 1000), MEZZO_ERROR_INVALID_ARGUMENT, "'dtype'", "1000");
+    OK(mezzo_convert_options_declare(o, "a", MEZZO_DTYPE_FP32));
+    OK(mezzo_model_convert(model, o, &half, &report));
+    CHECK(mezzo_report_half_nodes(report) == 1 && mezzo_report_float_nodes(report) == 1);
+    mezzo_report_free(report);
+    mezzo_model_free(half);
+    mezzo_model_free(model);
+    mezzo_convert_options_free(o);
+    pb_free(&bytes);
 }
 
 static void bad_options(void)
@@ -141,6 +169,7 @@ static void bad_options(void)
     OK(mezzo_convert_options_set(o, "keep_op_types", "Softmax,LayerNormalization"));
     OK(mezzo_convert_options_set(o, "keep_nodes", "/head/*"));
     OK(mezzo_convert_options_set(o, "keep_outputs", "t"));
+    OK(mezzo_convert_options_set(o, "declare", "features=int64"));
     OK(mezzo_convert_options_set(o, "policy", "pure"));
     OK(mezzo_convert_options_set(o, "constants", "error"));
     OK(mezzo_convert_options_set(o, "min_half_share", "0.5"));
@@ -154,6 +183,7 @@ static void bad_options(void)
 
 void test(void)
 {
+    declared_types();
     bad_options();
     converted();
     options();

@@ -58,6 +58,7 @@ static void calls_that_can_fail(void)
     NULLS(mezzo_convert_options_keep_op_type, "options", NULL, NULL);
     NULLS(mezzo_convert_options_keep_node, "options", NULL, NULL);
     NULLS(mezzo_convert_options_keep_output, "options", NULL, NULL);
+    NULLS(mezzo_convert_options_declare, "options", NULL, NULL, MEZZO_DTYPE_FP32);
     NULLS(mezzo_convert_options_set_policy, "options", NULL, 0);
     NULLS(mezzo_convert_options_set_constants, "options", NULL, 0);
     NULLS(mezzo_convert_options_set_min_half_share, "options", NULL, 0.0);

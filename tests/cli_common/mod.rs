@@ -123,7 +123,10 @@ pub fn constant(name: &str, values: &[f32]) -> Initializer {
 pub fn model(graph: Graph) -> Model {
     Model {
         ir_version: 8,
-        opset_imports: vec![OpsetId { domain: "".into(), version: 17 }],
+        opset_imports: vec![
+            OpsetId { domain: "".into(), version: 17 },
+            OpsetId { domain: "com.example".into(), version: 1 },
+        ],
         producer_name: Some("test".into()),
         graph: Graph { name: Some("g".into()), ..graph },
         ..Model::default()

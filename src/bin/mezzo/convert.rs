@@ -4,6 +4,7 @@ use crate::progress::Progress;
 use crate::{load, output};
 use clap::ValueEnum;
 use mezzo::frontend::onnx;
+use mezzo::model::infer::Declarations;
 use mezzo::model::{DataType, Model};
 use mezzo::precision::{self, ConstantPolicy, ConvertOptions, Converted, Policy};
 use mezzo::sys::atomic_file::AtomicFile;
@@ -47,6 +48,9 @@ pub struct Args {
     /// Constants out of range: keep their operator in FP32, clamp them, or fail
     #[arg(long, value_enum, default_value_t = Constants::Keep)]
     constants: Constants,
+    /// The element type of an output of an operator that ONNX does not know: fp32, int64, ... (repeatable)
+    #[arg(long, value_name = "NAME=TYPE")]
+    declare: Vec<String>,
     /// Fail if fewer of the nodes that can be half are half (0 to 1)
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     min_half_share: f64,
@@ -120,9 +124,18 @@ impl Args {
                 Constants::Clamp => ConstantPolicy::Clamp,
                 Constants::Error => ConstantPolicy::Error,
             },
-            declared: Default::default(),
+            declared: self.declared()?,
             min_half_share: self.min_half_share,
         })
+    }
+}
+
+impl Args {
+    /// The types that the user gives to outputs of operators that ONNX does not know.
+    fn declared(&self) -> Result<Declarations> {
+        let mut declared = Declarations::default();
+        self.declare.iter().try_for_each(|text| declared.add(text))?;
+        Ok(declared)
     }
 }
 
@@ -167,7 +180,10 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The file for the report, which must not be one of the models.
 fn report_file(path: &Path, args: &Args) -> Result<AtomicFile> {
-    if [&args.input, &args.output].iter().any(|model| output::same_file(model, path)) {
+    // A large model has its weights in a second file.
+    let with_data = |model: &Path| [model.to_path_buf(), model.with_added_extension("data")];
+    let models = [&args.input, &args.output].into_iter().flat_map(|model| with_data(model));
+    if models.into_iter().any(|model| output::same_file(&model, path)) {
         bail!(
             InvalidArgument,
             "the report would overwrite the model '{}': give --report a file of its own",

@@ -40,12 +40,18 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let loaded = load::load(&args.file, 0, &progress)?;
     drop(progress);
+    let size = std::fs::metadata(&args.file).map_or(0, |m| m.len());
+    let json = |mut json: Json| {
+        json["file_bytes"] = size.into();
+        output::print_json(&json)
+    };
+    let text = |text: String| output::print(&format!("{text}\nfile: {}", bytes(size)));
     match loaded {
         Loaded::Engine(engine) if args.layers => layers(&engine),
-        Loaded::Engine(engine) if args.json => output::print_json(&engine_json(engine.info())),
-        Loaded::Engine(engine) => output::print(&engine_text(engine.info())),
-        Loaded::Model(model) if args.json => output::print_json(&model_json(&model)),
-        Loaded::Model(model) => output::print(&model_text(&model)),
+        Loaded::Engine(engine) if args.json => json(engine_json(engine.info())),
+        Loaded::Engine(engine) => text(engine_text(engine.info())),
+        Loaded::Model(model) if args.json => json(model_json(&model)),
+        Loaded::Model(model) => text(model_text(&model)),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::progress;
 use mezzo::{Error, Result};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Prints a result. A reader that has closed the pipe (`mezzo ... | head`) has seen enough: that is no failure.
 pub fn print(text: &str) -> Result<()> {
@@ -91,9 +91,17 @@ pub fn shape(dims: &[usize]) -> String {
     format!("[{}]", dims.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
 }
 
-/// True when both paths lead to one existing file, or are equal.
+/// True when both paths lead to one file, which need not exist yet.
 pub fn same_file(a: &Path, b: &Path) -> bool {
-    a == b || std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
+    a == b || place(a).is_some_and(|a| place(b).is_some_and(|b| a == b))
+}
+
+/// Where a file is or will be: its own path without links, or that of its folder and its name.
+fn place(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok().or_else(|| {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(std::fs::canonicalize(folder).ok()?.join(path.file_name()?))
+    })
 }
 
 /// "1 node", "2 nodes".
@@ -104,6 +112,14 @@ pub fn plural(count: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_file_by_two_paths_is_the_same_before_it_exists() {
+        assert!(same_file(Path::new("none.onnx"), Path::new("./none.onnx")));
+        assert!(same_file(Path::new("src/../none.onnx"), Path::new("none.onnx")));
+        assert!(same_file(Path::new("src/lib.rs"), Path::new("./src/lib.rs")));
+        assert!(!same_file(Path::new("none.onnx"), Path::new("src/none.onnx")));
+    }
 
     #[test]
     fn errors_are_one_line_that_steers_no_terminal() {

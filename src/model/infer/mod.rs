@@ -12,7 +12,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Model, Name, ValueType};
+use crate::model::{DataType, Model, Name, ValueType};
 use crate::{Result, bail};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -35,6 +35,23 @@ pub struct Typing {
 /// Types that the caller declares for outputs of operators that no schema describes, by name of the output.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Declarations(pub HashMap<String, ValueType>);
+
+impl Declarations {
+    /// Adds `NAME=TYPE`, a tensor's element type by its short name ("out=fp32"). Names may contain `=` themselves.
+    pub fn add(&mut self, text: &str) -> Result<()> {
+        let Some((name, dtype)) = text.rsplit_once('=').filter(|(name, _)| !name.is_empty()) else {
+            bail!(InvalidArgument, "'{text}' declares no type: give NAME=TYPE, as in features=fp32");
+        };
+        let Some(dtype) = DataType::from_name(dtype) else {
+            bail!(
+                InvalidArgument,
+                "'{text}' declares a type '{dtype}' that does not exist: give fp32, fp16, int64, ..."
+            );
+        };
+        self.0.insert(name.into(), ValueType::tensor(dtype, None));
+        Ok(())
+    }
+}
 
 /// Infers the type of every value. All nodes of unknown operators whose outputs have no declared type are reported at
 /// once.
