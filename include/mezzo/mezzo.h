@@ -254,6 +254,13 @@ typedef enum {
 /// MEZZO_ERROR_BUSY. What the caller does through mezzo_buffer_data() is the caller's to order against such calls.
 typedef struct mezzo_buffer_t mezzo_buffer_t;
 
+/// Runs a model on samples and keeps the range of every tensor. Exclusive: one thread at a time.
+///
+/// With the ranges, a conversion to FP16 keeps in FP32 what left half's safe range on the samples: values beyond 32752
+/// (half of FP16's largest value), sums of such size behind means and norms, and tensors that stay below 2^-14 (FP16's
+/// smallest normal value).
+typedef struct mezzo_calibrator_t mezzo_calibrator_t;
+
 /// A flag that stops runs. Shared and counted: one thread runs with it, another requests.
 typedef struct mezzo_cancel_t mezzo_cancel_t;
 
@@ -1321,6 +1328,67 @@ MEZZO_API const char *mezzo_report_to_text(const mezzo_report_t *report);
 
 /// Frees a report and everything borrowed from it. NULL is allowed.
 MEZZO_API void mezzo_report_free(mezzo_report_t *report);
+
+/// Makes a calibrator for a model, as it is before its conversion. The samples run on the CPU backend.
+///
+/// env: NULL for the default environment.
+/// calibrator: receives the calibrator; free it with mezzo_calibrator_free().
+///
+/// Errors: those of mezzo_engine_build() for the backend "cpu".
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_calibrator_new(const mezzo_env_t *env,
+                                    const mezzo_model_t *model,
+                                    mezzo_calibrator_t **calibrator);
+
+/// Runs one sample and adds what the tensors hold to their ranges. A sample that fails changes no range.
+///
+/// names, values, count: the model's inputs: `count` names and as many values.
+///
+/// Errors: those of mezzo_context_bind() and mezzo_context_run().
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_calibrator_run(mezzo_calibrator_t *calibrator,
+                                    const char *const *names,
+                                    const mezzo_value_t *const *values,
+                                    size_t count);
+
+/// Runs one sample of random values: floats from -1 to 1, integers 0 or 1, dynamic dimensions 1. Real samples tell more.
+///
+/// seed: the same seed gives the same sample.
+///
+/// Errors: those of mezzo_engine_random_input() and mezzo_context_run().
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_calibrator_run_random(mezzo_calibrator_t *calibrator,
+                                           uint64_t seed);
+
+/// How many samples have run; 0 for NULL.
+MEZZO_API uint64_t mezzo_calibrator_samples(const mezzo_calibrator_t *calibrator);
+
+/// The range of a tensor over all samples.
+///
+/// tensor: its name in the model.
+/// min, max: receive the smallest and the largest finite value; both NaN if there was none.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if no sample has shown a float tensor of that name.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_calibrator_range(const mezzo_calibrator_t *calibrator,
+                                      const char *tensor,
+                                      double *min,
+                                      double *max);
+
+/// Lets a conversion go by the ranges that the calibrator has now; a copy, the calibrator is not needed afterwards.
+///
+/// calibrator: NULL takes ranges back out of the options.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_convert_options_set_calibration(mezzo_convert_options_t *options,
+                                                     const mezzo_calibrator_t *calibrator);
+
+/// Frees a calibrator. NULL is allowed.
+MEZZO_API void mezzo_calibrator_free(mezzo_calibrator_t *calibrator);
 
 /// New options with the defaults. Free them with mezzo_engine_options_free().
 MEZZO_API mezzo_engine_options_t *mezzo_engine_options_new(void);

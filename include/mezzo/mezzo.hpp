@@ -439,6 +439,25 @@ public:
     }
 };
 
+/// Runs a model on samples and keeps the range of every tensor, for ConvertOptions::calibration().
+class Calibrator : public detail::Object<mezzo_calibrator_t, mezzo_calibrator_free> {
+public:
+    /// Takes over a C handle; empty without one.
+    explicit Calibrator(mezzo_calibrator_t *handle = nullptr) : Object(handle) {}
+    static Result<Calibrator> create(const class Model &model);
+    /// Runs one sample: a value for each input.
+    Status run(const std::vector<std::pair<std::string, const Value *>> &inputs) {
+        std::vector<const char *> names;
+        std::vector<const mezzo_value_t *> values;
+        for (const auto &input : inputs) {
+            names.push_back(input.first.c_str());
+            values.push_back(input.second ? input.second->get() : nullptr);
+        }
+        return detail::status(mezzo_calibrator_run(get(), names.data(), values.data(), names.size()));
+    }
+    Status run_random(std::uint64_t seed) { return detail::status(mezzo_calibrator_run_random(get(), seed)); }
+};
+
 /// How a model is converted.
 class ConvertOptions : public detail::Object<mezzo_convert_options_t, mezzo_convert_options_free> {
 public:
@@ -462,6 +481,10 @@ public:
     /// Element type of an output of an operator that ONNX does not know; see mezzo_convert_options_declare().
     Status declare(const std::string &tensor, DType dtype) {
         return detail::status(mezzo_convert_options_declare(get(), tensor.c_str(), static_cast<mezzo_dtype_t>(dtype)));
+    }
+    /// What left half's safe range on the calibrator's samples stays in FP32.
+    Status calibration(const Calibrator &calibrator) {
+        return detail::status(mezzo_convert_options_set_calibration(get(), calibrator.get()));
     }
     Status policy(mezzo_policy_t policy) { return detail::status(mezzo_convert_options_set_policy(get(), policy)); }
     Status constants(mezzo_constants_t constants) {
@@ -533,6 +556,11 @@ public:
     /// To half precision, with a report.
     inline Result<Converted> convert(const ConvertOptions &options = {}) const;
 };
+
+inline Result<Calibrator> Calibrator::create(const Model &model) {
+    return detail::make<Calibrator>(
+        [&](mezzo_calibrator_t **out) { return mezzo_calibrator_new(nullptr, model.get(), out); });
+}
 
 /// A converted model and what was done.
 struct Converted {

@@ -51,6 +51,9 @@ pub trait Backend: Send + Sync {
 pub struct BuildOptions {
     /// Threads an execution uses, the calling one included; 0 is one per core.
     pub threads: usize,
+    /// The CPU backend computes every node in every run, constant ones too, so that a tap sees every value. For
+    /// calibration and debugging.
+    pub whole: bool,
     /// Ranges of the shapes of dynamic inputs, for backends that make an engine for ranges (TensorRT); the CPU backend
     /// takes any shape.
     pub profiles: Vec<ShapeProfile>,

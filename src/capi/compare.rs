@@ -5,7 +5,7 @@ use super::engine::mezzo_engine_t;
 use super::error::mezzo_error_t;
 use super::handle::{free_owned, handle, owned};
 use super::strings::{EMPTY, Text};
-use super::value::mezzo_value_t;
+use super::value::{self, mezzo_value_t};
 use crate::precision::{self, Comparison, OutputComparison};
 use std::ffi::c_char;
 use std::sync::OnceLock;
@@ -65,14 +65,8 @@ pub unsafe extern "C" fn mezzo_compare(
     unsafe {
         call("mezzo_compare", |c| {
             let (a, b) = (c.get("a", a)?, c.get("b", b)?);
-            let names = c.slice("names", names, count)?;
-            let values = c.slice("values", values, count)?;
+            let inputs = value::named(c, names, values, count)?;
             let out = c.out("comparison", comparison)?;
-            let mut inputs = Vec::new();
-            for (i, (&name, &value)) in names.iter().zip(values).enumerate() {
-                let name = c.text(&format!("names[{i}]"), name)?.to_string();
-                inputs.push((name, c.get(&format!("values[{i}]"), value)?.value.clone()));
-            }
             let comparison = precision::compare(&a.engine, &b.engine, &inputs)?;
             let names = comparison.outputs.iter().map(|o| o.name.as_str().into()).collect();
             out.set(owned(ComparisonBody { comparison, names, json: OnceLock::new() }));

@@ -36,6 +36,8 @@ pub mod convert_options;
 
 pub mod convert;
 
+pub mod calibrate;
+
 pub mod engine_options;
 
 pub mod engine;

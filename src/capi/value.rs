@@ -1,6 +1,6 @@
 //! Values: what goes into an execution and what comes out of it.
 
-use super::boundary::{call, read};
+use super::boundary::{Call, call, read};
 use super::buffer::{copy_in, copy_out, mezzo_buffer_t};
 use super::dtype::mezzo_dtype_t;
 use super::error::mezzo_error_t;
@@ -8,7 +8,7 @@ use super::handle::{free_owned, handle, owned, shared};
 use super::io::mezzo_kind_t;
 use crate::backend::Value;
 use crate::model::DataType;
-use crate::{ErrorCode, bail};
+use crate::{ErrorCode, Result, bail};
 use std::ffi::{c_char, c_void};
 
 /// A tensor, a string tensor, a sequence or an optional. Data type and shape never change; the elements of a tensor lie
@@ -40,6 +40,21 @@ impl From<Value> for ValueBody {
 /// A handle over a value.
 pub(super) fn boxed(value: Value) -> *mut mezzo_value_t {
     owned(value.into())
+}
+
+/// Values with their names, out of two arrays.
+pub(super) fn named(
+    c: &Call,
+    names: *const *const c_char,
+    values: *const *const mezzo_value_t,
+    count: usize,
+) -> Result<Vec<(String, Value)>> {
+    let (names, values) = (c.slice("names", names, count)?, c.slice("values", values, count)?);
+    let named = |(i, (&name, &value)): (usize, (&*const c_char, &*const mezzo_value_t))| {
+        let name = c.text(&format!("names[{i}]"), name)?.to_string();
+        Ok((name, c.get(&format!("values[{i}]"), value)?.value.clone()))
+    };
+    names.iter().zip(values).enumerate().map(named).collect()
 }
 
 impl ValueBody {

@@ -7,7 +7,7 @@ use super::facts::{Facts, NodeId, ValueId};
 use super::links::Links;
 use super::names::Globs;
 use super::{ConstantPolicy, ConvertOptions, Policy};
-use super::{explicit, meaning, norms, passthrough, wide};
+use super::{explicit, in_range, meaning, norms, passthrough, wide};
 use crate::model::schema::{Param, ParamType, Schema};
 use crate::model::{AttributeValue, DataType, Tensor, TypeKind, ValueType};
 use crate::{Result, bail};
@@ -101,6 +101,10 @@ pub(super) fn decide(facts: &Facts, options: &ConvertOptions, links: &mut Links)
     }
     by_user(facts, options, &mut d)?;
     by_constants(facts, options, &mut d)?;
+    // Whoever gives samples wants their ranges looked at, whatever the policy.
+    if let Some(ranges) = options.ranges.as_ref().filter(|_| options.precision == DataType::Float16) {
+        in_range::keep(facts, ranges, &mut d, links);
+    }
     if options.policy == Policy::Safe {
         if options.precision == DataType::Float16 {
             wide::keep(facts, options, &mut d)?;

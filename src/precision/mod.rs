@@ -5,12 +5,14 @@
 //! the new model (`rewrite`), and the type checker over the result. Each step is linear in the size of the model.
 
 mod account;
-pub mod compare;
+pub mod calibrate;
+mod compare;
 mod constants;
 mod decide;
 mod explicit;
 mod facts;
 mod functions;
+mod in_range;
 mod inference_form;
 mod io;
 mod kinds;
@@ -19,6 +21,7 @@ mod meaning;
 mod names;
 mod norms;
 mod passthrough;
+pub mod ranges;
 pub mod report;
 mod retype;
 mod rewrite;
@@ -30,8 +33,11 @@ mod wide;
 
 use crate::model::{DataType, Model, infer};
 use crate::{Result, bail, err};
+pub use calibrate::Calibrator;
 pub use compare::{Comparison, OutputComparison, compare};
+pub use ranges::{Range, Ranges};
 pub use report::Report;
+use std::sync::Arc;
 
 /// What is done with a constant that the target type cannot hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,6 +82,8 @@ pub struct ConvertOptions {
     pub constants: ConstantPolicy,
     /// Types of outputs of operators that no schema describes and that the model itself does not declare.
     pub declared: infer::Declarations,
+    /// Ranges of the model's tensors on samples ([`Calibrator`]); what leaves half's safe range there stays FP32.
+    pub ranges: Option<Arc<Ranges>>,
     /// Minimum share (0 to 1) of the nodes that can compute in half which must do so; below it the conversion fails.
     pub min_half_share: f64,
 }
@@ -92,6 +100,7 @@ impl Default for ConvertOptions {
             policy: Policy::Safe,
             constants: ConstantPolicy::KeepFp32,
             declared: infer::Declarations::default(),
+            ranges: None,
             min_half_share: 0.0,
         }
     }
@@ -119,6 +128,9 @@ pub fn convert(model: &Model, options: &ConvertOptions) -> Result<Converted> {
     let typing = infer::infer(&source, &options.declared)?;
     let facts = facts::Facts::new(&source, &typing)?;
     io::check_names(&facts, options)?;
+    let in_range = in_range::io_options(&facts, options);
+    let options = in_range.as_ref().map_or(options, |(changed, _)| changed);
+    notes.extend(in_range.iter().flat_map(|(_, notes)| notes.clone()));
     notes.extend(names::unmatched(&facts, options));
     let mut links = links::Links::new(&facts);
     let d = decide::decide(&facts, options, &mut links)?;
@@ -129,6 +141,7 @@ pub fn convert(model: &Model, options: &ConvertOptions) -> Result<Converted> {
     let (converted, casts) = rewrite::rewrite(&chosen, &mut types, &mut taken)?;
     report.casts_added = casts.added;
     report.casts_removed = casts.removed;
+    report.ranges = options.ranges.as_deref().cloned();
     report.bytes_before = model.weight_bytes();
     report.bytes_after = converted.weight_bytes();
     report.check_share(options.min_half_share)?;

@@ -33,6 +33,9 @@ pub struct Report {
     pub bytes_after: u64,
     /// Nodes that stayed FP32 though their operator could compute in half.
     pub kept_nodes: u64,
+    /// The ranges on samples that the conversion went by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<super::Ranges>,
     /// Anything else a person should know (Dropout removed, ...).
     pub notes: Vec<String>,
 }
@@ -123,6 +126,15 @@ impl Report {
                     c.name, c.elements, c.max_abs, c.clamped, c.flushed, c.subnormal
                 )
             });
+        }
+        if let Some(ranges) = &self.ranges
+            && let Some((name, largest)) = ranges.largest()
+        {
+            lines.push(format!(
+                "ranges of {} over {}; the largest value is {largest} in '{name}'",
+                plural(ranges.tensors.len(), "tensor"),
+                plural(ranges.samples as usize, "sample")
+            ));
         }
         lines.extend(self.notes.iter().map(|n| format!("note: {n}")));
         lines.join("\n")

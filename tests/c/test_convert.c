@@ -151,6 +151,60 @@ static void declared_types(void)
     pb_free(&bytes);
 }
 
+/* What leaves half's range on a sample stays in FP32, and the report says so. */
+static void calibrated(void)
+{
+    const dim dims[] = {{4, NULL}};
+    pb graph = {0};
+    graph_io(&graph, 11, "x", 1, dims, 1);
+    graph_io(&graph, 12, "y", 1, dims, 1);
+    graph_node(&graph, "square", "Mul", "", "x", "x", "s");
+    graph_node(&graph, "root", "Sqrt", "", "s", NULL, "r");
+    graph_node(&graph, "tail", "Relu", "", "r", NULL, "y");
+    pb bytes = model_of(&graph);
+    mezzo_model_t *model = NULL, *half = NULL;
+    mezzo_report_t *report = NULL;
+    mezzo_calibrator_t *calibrator = NULL;
+    mezzo_value_t *value = NULL;
+    double min = 1, max = 1;
+    OK(mezzo_model_load_memory(NULL, bytes.data, bytes.size, NULL, NULL, NULL, &model));
+    OK(mezzo_calibrator_new(NULL, model, &calibrator));
+    REFUSED(mezzo_calibrator_range(calibrator, "s", &min, &max), MEZZO_ERROR_NOT_FOUND, "'s'");
+    REFUSED(mezzo_calibrator_run(calibrator, NULL, NULL, 0), MEZZO_ERROR_INVALID_STATE, "'x'");
+    CHECK(min == 1 && max == 1 && mezzo_calibrator_samples(calibrator) == 0);
+
+    const float numbers[] = {1, 2, 3, -300};
+    const int64_t shape[] = {4};
+    OK(mezzo_value_new_copy(NULL, MEZZO_DTYPE_FP32, shape, 1, numbers, sizeof numbers, &value));
+    const char *names[] = {"x"};
+    const mezzo_value_t *values[] = {value};
+    OK(mezzo_calibrator_run(calibrator, names, values, 1));
+    OK(mezzo_calibrator_run_random(calibrator, 7));
+    CHECK(mezzo_calibrator_samples(calibrator) == 2 && mezzo_calibrator_samples(NULL) == 0);
+    OK(mezzo_calibrator_range(calibrator, "s", &min, &max));
+    CHECK(max == 90000 && min >= 0 && min < 1);
+
+    mezzo_convert_options_t *o = mezzo_convert_options_new();
+    OK(mezzo_convert_options_set_calibration(o, calibrator));
+    mezzo_calibrator_free(calibrator);
+    OK(mezzo_model_convert(model, o, &half, &report));
+    CHECK(mezzo_report_half_nodes(report) == 1 && mezzo_report_float_nodes(report) == 2);
+    CHECK(strcmp(mezzo_report_node_rule(report, 0), "range") == 0 && strcmp(mezzo_report_node_tensor(report, 0), "s") == 0);
+    CHECK(mezzo_report_node_value(report, 0) == 90000);
+    CONTAINS(mezzo_report_to_text(report), "2 samples");
+    mezzo_report_free(report);
+    mezzo_model_free(half);
+    OK(mezzo_convert_options_set_calibration(o, NULL));
+    OK(mezzo_model_convert(model, o, &half, &report));
+    CHECK(mezzo_report_half_nodes(report) == 3);
+    mezzo_report_free(report);
+    mezzo_model_free(half);
+    mezzo_convert_options_free(o);
+    mezzo_value_free(value);
+    mezzo_model_free(model);
+    pb_free(&bytes);
+}
+
 static void bad_options(void)
 {
     mezzo_convert_options_t *o = mezzo_convert_options_new();
@@ -184,6 +238,7 @@ static void bad_options(void)
 void test(void)
 {
     declared_types();
+    calibrated();
     bad_options();
     converted();
     options();

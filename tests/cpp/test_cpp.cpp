@@ -127,6 +127,10 @@ void whole_way(const std::string &scratch, const std::string &fixtures) {
     mezzo::ConvertOptions options;
     MUST(options.keep_io(true));
     CHECK(!options.precision(mezzo::DType::Int8));
+    auto calibrator = MUST(mezzo::Calibrator::create(model));
+    MUST(calibrator.run_random(1));
+    CHECK(!calibrator.run({}));
+    MUST(options.calibration(calibrator));
     auto converted = MUST(model.convert(options));
     CHECK(converted.report.half_nodes() > 0 && std::strstr(converted.report.json(), "half_nodes"));
     CHECK(converted.model.weight_bytes() < model.weight_bytes());

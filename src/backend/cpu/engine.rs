@@ -28,6 +28,15 @@ const ALIGNMENT: u64 = 64;
 /// Smaller tensors stay in the graph.
 const MIN_BYTES: usize = 1024;
 
+/// How a CPU engine is built.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CpuOptions {
+    /// Threads of a run; 0 is one per core.
+    pub threads: usize,
+    /// Every node is a step of each run.
+    pub whole: bool,
+}
+
 /// A CPU engine. Immutable; contexts share it.
 pub struct CpuEngine {
     model: Model,
@@ -38,10 +47,10 @@ pub struct CpuEngine {
 
 impl CpuEngine {
     /// Builds an engine.
-    pub fn build(model: &Model, threads: usize, progress: &Progress) -> Result<CpuEngine> {
+    pub fn build(model: &Model, options: &CpuOptions, progress: &Progress) -> Result<CpuEngine> {
         let model = model.materialized()?;
-        let threads = Threads::new(threads)?;
-        let plan = plan::build(&model, &Pool::new(physical_bytes()), progress)?;
+        let threads = Threads::new(options.threads)?;
+        let plan = plan::build(&model, &Pool::new(physical_bytes()), options.whole, progress)?;
         progress.step("plan", 1.0)?;
         let (mut nodes, mut half_nodes, mut float_nodes) = (0, 0, 0);
         plan.visit(0, &mut |_, step| {
@@ -72,7 +81,7 @@ impl CpuEngine {
         let graph = sections.get(MODEL)?.clone();
         let model = onnx::load_bytes(graph, External::Memory(&weights), &onnx::LoadOptions::default())
             .map_err(|e| e.context("the engine's model"))?;
-        CpuEngine::build(&model, threads, &Progress::default())
+        CpuEngine::build(&model, &CpuOptions { threads, whole: false }, &Progress::default())
     }
 
     /// The plan.

@@ -40,6 +40,11 @@ pub fn run(plan: &Plan, cx: &Cx, inputs: Vec<Val>) -> Result<Vec<Val>> {
         bail!(Internal, "a plan with {} inputs got {}", plan.inputs.len(), inputs.len());
     }
     let mut slots: Vec<Option<Val>> = vec![None; plan.slots];
+    if let Some(tap) = cx.tap {
+        for (name, value) in plan.input_names.iter().zip(&inputs) {
+            tap(name, &value.to_value(None)?);
+        }
+    }
     for (&slot, value) in plan.inputs.iter().zip(inputs) {
         slots[slot] = Some(value);
     }

@@ -44,7 +44,8 @@ impl Backend for CpuBackend {
     }
 
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>> {
-        Ok(Arc::new(engine::CpuEngine::build(model, options.threads, progress)?))
+        let cpu = engine::CpuOptions { threads: options.threads, whole: options.whole };
+        Ok(Arc::new(engine::CpuEngine::build(model, &cpu, progress)?))
     }
 
     fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {

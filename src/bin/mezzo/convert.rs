@@ -1,6 +1,7 @@
 //! `mezzo convert`: a model in FP16 or BF16, and the account of it.
 
 use crate::progress::Progress;
+use crate::samples::SampleArgs;
 use crate::{load, output};
 use clap::ValueEnum;
 use mezzo::frontend::onnx;
@@ -60,6 +61,8 @@ pub struct Args {
     /// Print the whole report as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    samples: SampleArgs,
 }
 
 /// The option that `convert` and `build` share.
@@ -124,6 +127,7 @@ impl Args {
                 Constants::Clamp => ConstantPolicy::Clamp,
                 Constants::Error => ConstantPolicy::Error,
             },
+            ranges: None, // from samples, once the model is loaded
             declared: self.declared()?,
             min_half_share: self.min_half_share,
         })
@@ -154,11 +158,13 @@ impl KeepIo {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<()> {
-    let options = args.options()?;
+    let mut options = args.options()?;
     // Started first: a report that cannot be written is known before the work.
     let report_file = args.report.as_deref().map(|path| report_file(path, args)).transpose()?;
     let progress = Progress::start("loading the model");
     let model = load::model(&args.input, &progress)?;
+    progress.phase("running the samples");
+    options.ranges = args.samples.ranges(&model, &mezzo::backend::Progress::default())?;
     progress.phase("converting");
     let in_input = |e: mezzo::Error| e.context(format_args!("'{}'", args.input.display()));
     let Converted { model, report } = precision::convert(&model, &options).map_err(in_input)?;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Where the values come from.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct InputArgs {
     /// The values of an input (repeatable)
     #[arg(long = "input", value_name = "NAME=FILE.npy")]
@@ -42,6 +42,16 @@ impl Inputs {
 }
 
 impl InputArgs {
+    /// True when any of the options was given.
+    pub fn given(&self) -> bool {
+        !self.files.is_empty() || self.random_inputs.is_some() || !self.input_shape.is_empty()
+    }
+
+    /// The same with random values from that seed.
+    pub fn seeded(&self, seed: u64) -> InputArgs {
+        InputArgs { random_inputs: Some(seed), ..self.clone() }
+    }
+
     /// A value for every input of `ios`. Without a seed of the user's, inputs without a file get random values from
     /// `default_seed`, or are an error where there is none.
     pub fn gather(&self, ios: &[IoInfo], default_seed: Option<u64>) -> Result<Inputs> {
@@ -116,7 +126,11 @@ fn list<'a>(ios: impl Iterator<Item = &'a IoInfo>) -> String {
 
 /// The file's values, floats in the width that the input has.
 fn from_file(io: &IoInfo, path: &Path) -> Result<Value> {
-    let tensor = npy::read(path)?;
+    fitting(io, npy::read(path)?, path)
+}
+
+/// The array as a value for the input; `path` is where it comes from, for messages.
+pub fn fitting(io: &IoInfo, tensor: TensorValue, path: &Path) -> Result<Value> {
     let want = io
         .data_type()
         .ok_or_else(|| err!(Unsupported, "input '{}' is {}, which a .npy file cannot hold", io.name, io.text))?;

@@ -12,9 +12,11 @@ mod inspect;
 mod load;
 mod npy;
 mod npy_header;
+mod npz;
 mod output;
 mod progress;
 mod run;
+mod samples;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 use std::process::ExitCode;

@@ -36,6 +36,7 @@ fn build(b: &mut Builder, attribute: &Name, graph: &Graph, opsets: &[OpsetId]) -
     let built = b.inputs(graph.inputs.iter()).and_then(|()| b.graph(graph, opsets, None, None));
     let mut level = b.levels.pop().unwrap_or_default();
     built.map_err(|e| e.context(format_args!("subgraph '{attribute}'")))?;
+    level.plan.input_names = graph.inputs.iter().map(|i| i.name.clone()).collect();
     level.plan.inputs.extend(level.capture_slots);
     // A body that hands a capture or an input straight through must not take it away from the caller.
     for output in &mut level.plan.outputs {

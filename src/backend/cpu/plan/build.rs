@@ -51,13 +51,15 @@ pub(super) struct Builder<'m> {
 }
 
 /// The plan of a model's main graph.
-pub fn build(model: &Model, pool: &Arc<Pool>, progress: &Progress) -> Result<Plan> {
+///
+/// `whole` keeps every node as a step of each run, so that a tap sees every value; else what is constant is computed now.
+pub fn build(model: &Model, pool: &Arc<Pool>, whole: bool, progress: &Progress) -> Result<Plan> {
     let mut b = Builder {
         model,
         levels: vec![Level::default()],
         functions: Vec::new(),
         unsupported: BTreeMap::new(),
-        folding: Folding::new(pool),
+        folding: Folding::new(pool, !whole),
         steps: 0,
     };
     b.inputs(model.graph.real_inputs())?;

@@ -14,13 +14,15 @@ pub struct Folding {
     /// Memory of constants.
     pub pool: Arc<Pool>,
     scratch: Arc<Pool>,
+    /// False: only the values of Constant nodes are constants.
+    enabled: bool,
     pub threads: Threads,
 }
 
 impl Folding {
     /// Folding on the calling thread.
-    pub fn new(pool: &Arc<Pool>) -> Self {
-        Folding { pool: pool.clone(), scratch: Pool::new(SCRATCH_BYTES), threads: Threads::inline() }
+    pub fn new(pool: &Arc<Pool>, enabled: bool) -> Self {
+        Folding { enabled, pool: pool.clone(), scratch: Pool::new(SCRATCH_BYTES), threads: Threads::inline() }
     }
 }
 
@@ -41,7 +43,7 @@ pub fn try_fold(
     constants: &[Option<Val>],
 ) -> Option<Vec<Val>> {
     let constant = inputs.iter().all(|b| matches!(b, Binding::Constant(_) | Binding::Absent));
-    if !constant || is_random(node) {
+    if !constant || is_random(node) || !folding.enabled && !node.is("Constant") {
         return None;
     }
     let given: usize = constants.iter().flatten().map(size).sum();

@@ -67,6 +67,8 @@ pub struct Plan {
     pub constants: Vec<Val>,
     /// Slots of the inputs: the graph's own, then what it captures from outside.
     pub inputs: Vec<usize>,
+    /// Names of a body's own inputs, for taps.
+    pub input_names: Vec<Name>,
     /// Where the outputs are found.
     pub outputs: Vec<Source>,
 }
