@@ -12,6 +12,7 @@ mod gather;
 mod layout;
 mod limits;
 mod logic;
+mod loss;
 mod matmul;
 mod node;
 mod norm;
@@ -25,6 +26,7 @@ mod sequence;
 mod softmax;
 mod strings;
 mod unary;
+mod wide;
 mod window;
 
 pub use node::{Inputs, NodeCx};
@@ -100,6 +102,7 @@ const FAMILIES: &[&[Entry]] = &[
     recurrent::TABLE,
     control::TABLE,
     sequence::TABLE,
+    loss::TABLE,
 ];
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.

@@ -44,6 +44,12 @@ fn build(cx: &NodeCx) -> Built {
     })
 }
 
+/// Logarithms of the softmax along an axis.
+pub fn log_softmax(cx: &Cx, x: Tensor, at: i64) -> Result<Tensor> {
+    let view = around(x.dims(), axis(at, x.rank())?);
+    along(cx, Kind::Log, x, view)
+}
+
 fn along(cx: &Cx, kind: Kind, x: Tensor, view: (usize, usize, usize)) -> Result<Tensor> {
     if x.is_empty() {
         return Ok(x);
