@@ -1,6 +1,7 @@
 //! Operators: one file a family. Each family has a table that says which operators it has and how a node of that type
 //! becomes a kernel; attributes are read once, when the engine is built, for the opset version the model imports.
 
+mod attention;
 mod axes;
 mod binary;
 mod cast;
@@ -103,6 +104,7 @@ const FAMILIES: &[&[Entry]] = &[
     control::TABLE,
     sequence::TABLE,
     loss::TABLE,
+    attention::TABLE,
 ];
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.
