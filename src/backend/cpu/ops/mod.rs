@@ -25,7 +25,9 @@ mod resize;
 mod select;
 mod sequence;
 mod softmax;
+mod stateful;
 mod strings;
+mod transformer;
 mod unary;
 mod wide;
 mod window;
@@ -105,6 +107,8 @@ const FAMILIES: &[&[Entry]] = &[
     sequence::TABLE,
     loss::TABLE,
     attention::TABLE,
+    transformer::TABLE,
+    stateful::TABLE,
 ];
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.
