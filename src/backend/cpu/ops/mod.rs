@@ -1,6 +1,7 @@
 //! Operators: one file a family. Each family has a table that says which operators it has and how a node of that type
 //! becomes a kernel; attributes are read once, when the engine is built, for the opset version the model imports.
 
+mod attention;
 mod axes;
 mod binary;
 mod cast;
@@ -12,6 +13,7 @@ mod gather;
 mod layout;
 mod limits;
 mod logic;
+mod loss;
 mod matmul;
 mod node;
 mod norm;
@@ -23,8 +25,11 @@ mod resize;
 mod select;
 mod sequence;
 mod softmax;
+mod stateful;
 mod strings;
+mod transformer;
 mod unary;
+mod wide;
 mod window;
 
 pub use node::{Inputs, NodeCx};
@@ -45,15 +50,22 @@ pub type Built = Result<Box<dyn Kernel>>;
 
 /// An operator of a family's table.
 pub struct Entry {
-    /// Its type, in the standard domain.
+    /// Its domain; empty for the standard one.
+    pub domain: &'static str,
+    /// Its type.
     pub op: &'static str,
     /// Makes a kernel of a node.
     pub build: fn(&NodeCx) -> Built,
 }
 
-/// A table's line.
+/// A table's line for an operator of the standard domain.
 pub const fn entry(op: &'static str, build: fn(&NodeCx) -> Built) -> Entry {
-    Entry { op, build }
+    entry_in("", op, build)
+}
+
+/// A table's line for an operator of another domain.
+pub const fn entry_in(domain: &'static str, op: &'static str, build: fn(&NodeCx) -> Built) -> Entry {
+    Entry { domain, op, build }
 }
 
 /// A kernel out of a closure that gives all outputs.
@@ -93,18 +105,20 @@ const FAMILIES: &[&[Entry]] = &[
     recurrent::TABLE,
     control::TABLE,
     sequence::TABLE,
+    loss::TABLE,
+    attention::TABLE,
+    transformer::TABLE,
+    stateful::TABLE,
 ];
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.
 pub fn build(cx: &NodeCx) -> Built {
-    let node = cx.node;
-    if !node.domain().is_empty() {
-        bail!(Unsupported, "{}::{} version {}", node.domain, node.op_type, cx.opset);
-    }
+    let (domain, op) = (cx.node.domain(), &*cx.node.op_type);
     for family in FAMILIES {
-        if let Some(entry) = family.iter().find(|e| *e.op == *node.op_type) {
+        if let Some(entry) = family.iter().find(|e| e.op == op && e.domain == domain) {
             return (entry.build)(cx);
         }
     }
-    bail!(Unsupported, "{} version {}", node.op_type, cx.opset)
+    let prefix = if domain.is_empty() { String::new() } else { format!("{domain}::") };
+    bail!(Unsupported, "{prefix}{op} version {}", cx.opset)
 }

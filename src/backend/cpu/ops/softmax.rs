@@ -44,6 +44,27 @@ fn build(cx: &NodeCx) -> Built {
     })
 }
 
+/// Logarithms of the softmax along an axis.
+pub fn log_softmax(cx: &Cx, x: Tensor, at: i64) -> Result<Tensor> {
+    let view = around(x.dims(), axis(at, x.rank())?);
+    along(cx, Kind::Log, x, view)
+}
+
+/// The softmax along the last axis.
+pub fn softmax_last(cx: &Cx, x: Tensor) -> Result<Tensor> {
+    let view = around(x.dims(), axis(-1, x.rank())?);
+    along(cx, Kind::Softmax, x, view)
+}
+
+/// The softmax of one row, in place; a row of minus infinities has no weight anywhere.
+#[inline(always)]
+pub fn weights<F: Float>(values: &mut [F]) {
+    match largest(values) == F::LOWEST {
+        true => values.fill(F::ZERO),
+        false => row(Kind::Softmax, values),
+    }
+}
+
 fn along(cx: &Cx, kind: Kind, x: Tensor, view: (usize, usize, usize)) -> Result<Tensor> {
     if x.is_empty() {
         return Ok(x);
