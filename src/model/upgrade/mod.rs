@@ -11,6 +11,7 @@ mod context;
 mod inputs;
 mod misc;
 mod norm;
+mod ranks;
 mod resize;
 mod scan;
 mod scope;

@@ -1,14 +1,19 @@
 //! What is known of the values that a graph's nodes see.
 
+use super::ranks::{self, Rank};
 use crate::model::infer::Typing;
-use crate::model::{AttributeValue, DataType, Function, Graph, Initializer, Name, Node, Shape, Tensor, ValueType};
+use crate::model::{AttributeValue, DataType, Dim, Function, Graph, Initializer, Name, Node, Shape, Tensor, ValueType};
+use std::collections::HashMap;
 
 /// A graph or a function's body, with the graphs around it.
 pub(super) struct Scope<'a> {
     pub body: Body<'a>,
     /// The types of its values; of a function, once for each kind of call.
-    pub typings: Vec<&'a Typing>,
+    typings: Vec<&'a Typing>,
     pub outer: Option<&'a Scope<'a>>,
+    /// Ranks that the types do not say, where they were asked for.
+    pub ranks: HashMap<Name, Rank>,
+    with_ranks: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -48,11 +53,19 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Scope<'a> {
+    pub fn new(body: Body<'a>, typings: Vec<&'a Typing>, outer: Option<&'a Scope<'a>>, with_ranks: bool) -> Scope<'a> {
+        let mut scope = Scope { body, typings, outer, ranks: HashMap::new(), with_ranks };
+        if with_ranks {
+            ranks::infer(&mut scope);
+        }
+        scope
+    }
+
     /// The scope of a subgraph.
     pub fn inner<'b>(&'b self, node: usize, attribute: &Name, at: usize, graph: &'b Graph) -> Scope<'b> {
         let key = (node, attribute.clone(), at);
         let typings = self.typings.iter().filter_map(|t| t.subgraphs.get(&key)).collect();
-        Scope { body: Body::Graph(graph), typings, outer: Some(self) }
+        Scope::new(Body::Graph(graph), typings, Some(self), self.with_ranks)
     }
 
     /// The types that a value has: one, or for a function's value one for each kind of call.
@@ -83,9 +96,30 @@ impl<'a> Scope<'a> {
 
     /// The dimensions, where the rank is known. Those of a function's values are not: calls differ in them.
     pub fn shape(&self, name: &str) -> Option<Shape> {
-        let shapes: Vec<Shape> =
-            self.types(name).into_iter().map(|t| t.tensor_shape().cloned()).collect::<Option<_>>()?;
-        one(shapes)
+        self.stated(name).or_else(|| Some(vec![Dim::unknown(); self.rank(name)?.rank]))
+    }
+
+    fn stated(&self, name: &str) -> Option<Shape> {
+        one(self.types(name).into_iter().map(|t| t.tensor_shape().cloned()).collect::<Option<_>>()?)
+    }
+
+    /// The rank, stated or inferred.
+    pub fn rank(&self, name: &str) -> Option<Rank> {
+        if let Some(shape) = self.stated(name) {
+            return match shape.as_slice() {
+                [length] => Some(Rank { rank: 1, length: length.size() }),
+                _ => Some(Rank { rank: shape.len(), length: None }),
+            };
+        }
+        let mut at = Some(self);
+        while let Some(scope) = at {
+            if let Some(rank) = scope.ranks.get(name) {
+                return Some(*rank);
+            }
+            // An input of the subgraph hides what is outside.
+            at = if scope.body.has_input(name) { None } else { scope.outer };
+        }
+        None
     }
 
     /// The value of a constant. An initializer that a caller may replace is none.

@@ -3,6 +3,9 @@
 use super::context::{Adapted, Context, decided, needed, set, take_int};
 use crate::model::{AttributeValue, Node, Shape};
 
+/// The version whose step needs ranks.
+pub(super) const STEP: i64 = 13;
+
 pub(super) fn softmax_13(mut node: Node, c: &mut Context) -> Adapted {
     let data = needed(&node, 0)?;
     let output = node.outputs.first().cloned().unwrap_or_default();

@@ -3,7 +3,7 @@
 use super::adapters;
 use super::context::Context;
 use super::scope::{Body, Scope};
-use super::set_opset;
+use super::{set_opset, softmax};
 use crate::Result;
 use crate::model::infer::{Typing, infer_known};
 use crate::model::names::Taken;
@@ -32,8 +32,9 @@ impl Step<'_> {
             || functions.iter().any(|i| self.changes(&model.functions[*i].nodes))
         {
             let typing = infer_known(model)?;
+            let ranks = self.from + 1 == softmax::STEP;
             if main {
-                let scope = Scope { body: Body::Graph(&model.graph), typings: vec![&typing], outer: None };
+                let scope = Scope::new(Body::Graph(&model.graph), vec![&typing], None, ranks);
                 new.graph = self.graph(&model.graph, &scope, &mut Taken::of_graph(&model.graph));
             }
             let mut calls = Calls { model, found: HashMap::new(), seen: HashSet::new() };
@@ -41,7 +42,7 @@ impl Step<'_> {
             for &i in &functions {
                 let function = &model.functions[i];
                 let typings = calls.found.remove(&i).unwrap_or_default();
-                let scope = Scope { body: Body::Function(function), typings, outer: None };
+                let scope = Scope::new(Body::Function(function), typings, None, ranks);
                 let mut taken = Taken::of_function(function);
                 new.functions[i].nodes = self.nodes(&scope, &mut taken, None).0;
             }
