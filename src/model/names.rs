@@ -21,12 +21,14 @@ impl Taken {
     pub fn of_function(function: &Function) -> Taken {
         let mut taken = Taken::default();
         taken.names.extend(function.inputs.iter().cloned());
+        taken.names.extend(function.value_info.iter().map(|v| v.name.clone()));
         function.nodes.iter().for_each(|n| taken.add_node(n));
         taken
     }
 
     fn add_graph(&mut self, graph: &Graph) {
         self.names.extend(graph.inputs.iter().map(|v| v.name.clone()));
+        self.names.extend(graph.value_info.iter().map(|v| v.name.clone()));
         self.names.extend(graph.initializers.iter().map(|i| i.name.clone()));
         self.names.extend(graph.sparse_initializers.iter().map(|s| s.values.name.clone()));
         graph.nodes.iter().for_each(|n| self.add_node(n));

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Judges the opset upgrade on the ONNX backend node suite and on models in old forms (old_forms.py).
+"""Judges the opset upgrade on models in old forms (old_forms.py) and on the ONNX backend suites.
 
-    python tests/python/upgrade_suite.py PROGRAM [--filter SUBSTRING] [--to VERSION ...] [--verbose]
+    python tests/python/upgrade_suite.py PROGRAM [--filter SUBSTRING] [--to VERSION ...] [--verbose] [--models FILE ...]
 
 PROGRAM is the example `upgrade`. Every model is brought to version 22 and to the newest that ONNX Runtime runs; the result
 must pass ONNX's full checker where the old one does, and give the same outputs in ONNX Runtime (or, where that has no
@@ -11,6 +11,7 @@ Exit code 0 if nothing differs, fails or is invalid.
 
 import argparse
 import collections
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -151,8 +152,52 @@ def suite():
         cases = load_model_tests(kind="node")
     for case in cases:
         (inputs, _), = case.data_sets
-        names = [i.name for i in case.model.graph.input]
-        yield case.name, case.model, {n: plain(v) for n, v in zip(names, inputs)}
+        yield case.name, case.model, feeds_of(case.model, inputs)
+
+
+def stored():
+    """The backend suite's stored models, of old versions; those of version 6 count as 7 where they are valid so."""
+    for kind in ("simple", "pytorch-converted", "pytorch-operator"):
+        for case in load_model_tests(kind=kind):
+            folder = case.model_dir and Path(case.model_dir)
+            model = onnx.load(folder / "model.onnx") if folder else case.model
+            inputs = case.data_sets[0][0] if not folder else [
+                onnx.load_tensor(folder / "test_data_set_0" / f"input_{i}.pb")
+                for i in range(len(list((folder / "test_data_set_0").glob("input_*.pb"))))]
+            for opset in model.opset_import:
+                opset.version = opset.version if opset.domain else max(opset.version, 7)
+            if not valid(model):
+                yield f"{kind} {case.name}", model, feeds_of(model, inputs)
+
+
+def feeds_of(model, inputs):
+    constants = {t.name for t in model.graph.initializer}
+    names = [i.name for i in model.graph.input if i.name not in constants]
+    return {n: plain(v) for n, v in zip(names, inputs)}
+
+
+def files(paths):
+    """Models from files, with inputs made up until ONNX Runtime takes them."""
+    for path in paths:
+        model = onnx.load(path)
+        constants = {t.name for t in model.graph.initializer}
+        infos = [i for i in model.graph.input if i.name not in constants]
+        for size, whole in itertools.product((1, 2, 64, 512, 32, 48), (16000, 1)):
+            feeds = {i.name: made_up(i.type.tensor_type, size, whole, seed) for seed, i in enumerate(infos)}
+            try:
+                in_runtime(model, feeds)
+                break
+            except Exception:
+                continue
+        yield f"{path.parent.name}/{path.name}", model, feeds
+
+
+def made_up(tensor, size, whole, seed):
+    dims = [d.dim_value if d.dim_value > 0 else size for d in tensor.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if np.issubdtype(dtype, np.floating):
+        return np.random.default_rng(seed).normal(size=dims).astype(dtype)
+    return np.full(dims, whole, dtype)
 
 
 def upgraded(program, jobs):
@@ -210,11 +255,13 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--filter", default="")
     parser.add_argument("--to", type=int, nargs="*")
+    parser.add_argument("--models", type=Path, nargs="*", help="judge these instead")
     parser.add_argument("--verbose", action="store_true", help="also list what is neither good nor bad")
     options = parser.parse_args()
     versions = options.to or sorted({22, newest_that_runs()})
     bad = False
-    for title, models in (("old forms", old_forms()), ("node suite", suite())):
+    sets = (("old forms", old_forms()), ("stored models", stored()), ("node suite", suite()))
+    for title, models in (("files", files(options.models)),) if options.models else sets:
         counts = collections.Counter()
         models = [m for m in models if options.filter in m[0]]
         with tempfile.TemporaryDirectory() as folder:

@@ -22,8 +22,9 @@ mod step;
 mod tests;
 
 use super::graph::norm_domain;
-use super::{Model, OpsetId};
+use super::{Model, Name, OpsetId};
 use crate::{Result, bail};
+use std::collections::HashSet;
 use step::Step;
 
 /// The oldest and the newest version of ai.onnx that are known.
@@ -60,13 +61,18 @@ pub fn upgrade(model: &Model, to: i64) -> Result<Model> {
         );
     }
     let mut new = model.clone();
+    raise_ir_version(&mut new, least_ir_version(to));
     let mut problems = Vec::new();
     for from in oldest..to {
         // A node that has no form in the next version is kept as it is, so that what comes later is reported too.
-        new = Step { model: &new, from, last: to, problems: &mut problems }.apply()?;
+        match (Step { model: &new, from, last: to, problems: &mut problems }).apply() {
+            Ok(next) => new = next,
+            Err(e) if problems.is_empty() => return Err(e),
+            // What was kept may be what is wrong.
+            Err(_) => break,
+        }
     }
     refuse(&problems, to)?;
-    new.ir_version = new.ir_version.max(least_ir_version(to));
     super::infer::check_known(&new).map_err(|e| e.context(format!("after the upgrade to version {to} of ai.onnx")))?;
     Ok(new)
 }
@@ -75,6 +81,21 @@ impl super::Function {
     fn opset(&self) -> Option<i64> {
         super::graph::find_opset(&self.opset_imports, "")
     }
+}
+
+/// Raises the IR version to at least `least`.
+///
+/// Before version 4 every initializer had to be an input too, which did not mean that callers may replace it; from then on
+/// it does. So that constants stay constants, those inputs go.
+fn raise_ir_version(model: &mut Model, least: i64) {
+    if model.ir_version >= least {
+        return;
+    }
+    if model.ir_version < 4 && least >= 4 {
+        let constants: HashSet<Name> = model.graph.initializers.iter().map(|i| i.name.clone()).collect();
+        model.graph.inputs.retain(|v| !constants.contains(&v.name));
+    }
+    model.ir_version = least;
 }
 
 /// Sets the version of ai.onnx in a list of imports.
