@@ -7,11 +7,13 @@ pub mod dtype;
 pub mod graph;
 pub mod half_arrays;
 pub mod infer;
+pub(crate) mod names;
 pub mod order;
 pub mod schema;
 pub mod storage;
 pub mod tensor;
 pub mod types;
+pub mod upgrade;
 pub mod validate;
 
 pub use dtype::DataType;

@@ -2,8 +2,9 @@
 
 use super::ConvertOptions;
 use super::facts::{Facts, GraphId, Source};
-use crate::model::{Graph, Name, Node};
-use std::collections::{HashMap, HashSet};
+use crate::model::Node;
+use crate::model::names::Taken;
+use std::collections::HashMap;
 
 /// Name patterns: `*` stands for any characters, `?` for one.
 pub(super) struct Globs<'a> {
@@ -72,56 +73,16 @@ pub(super) struct Takens {
 impl Takens {
     pub fn of_model(facts: &Facts) -> Takens {
         let roots = facts.graphs.iter().enumerate().filter(|(g, graph)| graph.root == *g);
-        Takens { roots: roots.map(|(g, graph)| (g, Taken::of_source(graph.source))).collect() }
+        let taken = |source| match source {
+            Source::Graph(g) => Taken::of_graph(g),
+            Source::Function(f) => Taken::of_function(f),
+        };
+        Takens { roots: roots.map(|(g, graph)| (g, taken(graph.source))).collect() }
     }
 
     /// The names in the main graph or a function body.
     pub fn of(&mut self, root: GraphId) -> &mut Taken {
         self.roots.entry(root).or_default()
-    }
-}
-
-/// Names of values and nodes, of all scopes together, so that new values collide with none in any.
-#[derive(Default)]
-pub(super) struct Taken {
-    names: HashSet<Name>,
-}
-
-impl Taken {
-    fn of_source(source: Source) -> Taken {
-        let mut taken = Taken::default();
-        match source {
-            Source::Graph(g) => taken.add_graph(g),
-            Source::Function(f) => {
-                taken.names.extend(f.inputs.iter().cloned());
-                f.nodes.iter().for_each(|n| taken.add_node(n));
-            }
-        }
-        taken
-    }
-
-    fn add_graph(&mut self, graph: &Graph) {
-        self.names.extend(graph.inputs.iter().map(|v| v.name.clone()));
-        self.names.extend(graph.initializers.iter().map(|i| i.name.clone()));
-        self.names.extend(graph.sparse_initializers.iter().map(|s| s.values.name.clone()));
-        graph.nodes.iter().for_each(|n| self.add_node(n));
-    }
-
-    fn add_node(&mut self, node: &Node) {
-        self.names.insert(node.name.clone());
-        self.names.extend(node.outputs.iter().cloned());
-        node.subgraphs().for_each(|(_, g)| self.add_graph(g));
-    }
-
-    /// `base` followed by `suffix`, and by a number where that is taken.
-    pub fn unique(&mut self, base: &str, suffix: &str) -> Name {
-        let mut candidate: Name = format!("{base}{suffix}").into();
-        let mut number = 1;
-        while !self.names.insert(candidate.clone()) {
-            number += 1;
-            candidate = format!("{base}{suffix}_{number}").into();
-        }
-        candidate
     }
 }
 

@@ -119,6 +119,12 @@ pub fn is_known(domain: &str, op_type: &str) -> bool {
     table().get(norm_domain(domain)).is_some_and(|ops| ops.contains_key(op_type))
 }
 
+/// The operators of a domain.
+#[cfg(test)]
+pub(crate) fn names(domain: &str) -> impl Iterator<Item = &'static str> {
+    table().get(norm_domain(domain)).into_iter().flat_map(|ops| ops.keys().copied())
+}
+
 type Table = HashMap<&'static str, HashMap<&'static str, Vec<Schema>>>;
 
 fn table() -> &'static Table {

@@ -21,6 +21,12 @@ impl TypeSet {
         TypeSet(bits)
     }
 
+    /// True if every type of the other set is in this one.
+    #[cfg(test)]
+    pub(crate) fn includes(self, other: TypeSet) -> bool {
+        other.0 & !self.0 == 0
+    }
+
     /// True if dense tensors of that element type are in the set.
     pub fn has_tensor(self, dtype: DataType) -> bool {
         self.0 >> (TENSOR + dtype.to_onnx() as u32) & 1 == 1
