@@ -45,15 +45,22 @@ pub type Built = Result<Box<dyn Kernel>>;
 
 /// An operator of a family's table.
 pub struct Entry {
-    /// Its type, in the standard domain.
+    /// Its domain; empty for the standard one.
+    pub domain: &'static str,
+    /// Its type.
     pub op: &'static str,
     /// Makes a kernel of a node.
     pub build: fn(&NodeCx) -> Built,
 }
 
-/// A table's line.
+/// A table's line for an operator of the standard domain.
 pub const fn entry(op: &'static str, build: fn(&NodeCx) -> Built) -> Entry {
-    Entry { op, build }
+    entry_in("", op, build)
+}
+
+/// A table's line for an operator of another domain.
+pub const fn entry_in(domain: &'static str, op: &'static str, build: fn(&NodeCx) -> Built) -> Entry {
+    Entry { domain, op, build }
 }
 
 /// A kernel out of a closure that gives all outputs.
@@ -97,14 +104,12 @@ const FAMILIES: &[&[Entry]] = &[
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.
 pub fn build(cx: &NodeCx) -> Built {
-    let node = cx.node;
-    if !node.domain().is_empty() {
-        bail!(Unsupported, "{}::{} version {}", node.domain, node.op_type, cx.opset);
-    }
+    let (domain, op) = (cx.node.domain(), &*cx.node.op_type);
     for family in FAMILIES {
-        if let Some(entry) = family.iter().find(|e| *e.op == *node.op_type) {
+        if let Some(entry) = family.iter().find(|e| e.op == op && e.domain == domain) {
             return (entry.build)(cx);
         }
     }
-    bail!(Unsupported, "{} version {}", node.op_type, cx.opset)
+    let prefix = if domain.is_empty() { String::new() } else { format!("{domain}::") };
+    bail!(Unsupported, "{prefix}{op} version {}", cx.opset)
 }
