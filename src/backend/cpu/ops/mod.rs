@@ -4,6 +4,7 @@
 mod axes;
 mod binary;
 mod cast;
+mod cast_small;
 mod construct;
 mod control;
 mod conv;
