@@ -18,6 +18,8 @@ mod node;
 mod norm;
 mod pad;
 mod pool;
+mod quantize;
+mod quantized;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -99,6 +101,8 @@ const FAMILIES: &[&[Entry]] = &[
     select::TABLE,
     einsum::TABLE,
     recurrent::TABLE,
+    quantize::TABLE,
+    quantized::TABLE,
     control::TABLE,
     sequence::TABLE,
 ];
