@@ -78,7 +78,7 @@ def comparable(value):
     """Types that NumPy does not know are compared as float32."""
     if isinstance(value, list):
         return [comparable(item) for item in value]
-    if isinstance(value, np.ndarray) and value.dtype.kind == "V":
+    if isinstance(value, np.ndarray) and (value.dtype.kind == "V" or value.dtype.name.startswith("float8")):
         return value.astype(np.float32)
     return value
 

@@ -6,5 +6,6 @@ pub mod elementwise;
 pub mod gemm;
 pub mod lane;
 pub mod math;
+pub mod minifloat;
 pub mod movement;
 pub mod simd;

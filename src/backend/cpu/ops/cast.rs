@@ -1,48 +1,62 @@
 //! Conversions between element types.
 
+use super::cast_small::{self, is_small};
 use super::{Built, Entry, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::{cast_float, map};
 use crate::backend::cpu::kernels::lane::{Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::minifloat::Rounding;
 use crate::backend::cpu::tensor::{Tensor, Text, element_bytes};
 use crate::model::DataType::{self, Bool};
 use crate::{Result, bail, err, with_float, with_integer, with_number};
 
 /// The operators of this family.
-pub const TABLE: &[Entry] = &[entry("Cast", build_cast), entry("CastLike", build_cast_like)];
+pub const TABLE: &[Entry] =
+    &[entry("Cast", build_cast), entry("CastLike", build_cast_like), entry("BitCast", cast_small::build_bit_cast)];
 
 fn build_cast(cx: &NodeCx) -> Built {
     let to = cx.dtype("to")?.ok_or_else(|| err!(InvalidModel, "its attribute 'to' is missing"))?;
-    let saturate = cx.flag("saturate", true)?;
+    let rounding = cast_small::rounding(cx)?;
     if let Some(Some(from)) = cx.input_types.first() {
         supported(*from)?;
     }
     supported(to)?;
-    tensor_kernel(move |cx, inputs| cast(cx, inputs.tensor(0)?, to, saturate))
+    tensor_kernel(move |cx, inputs| cast_rounded(cx, inputs.tensor(0)?, to, rounding))
 }
 
 fn build_cast_like(cx: &NodeCx) -> Built {
-    let saturate = cx.flag("saturate", true)?;
-    tensor_kernel(move |cx, inputs| cast(cx, inputs.tensor(0)?, inputs.tensor(1)?.dtype(), saturate))
+    let rounding = cast_small::rounding(cx)?;
+    tensor_kernel(move |cx, inputs| cast_rounded(cx, inputs.tensor(0)?, inputs.tensor(1)?.dtype(), rounding))
 }
 
 fn supported(t: DataType) -> Result<()> {
     match t {
-        t if t.is_float() || t.is_integer() || matches!(t, Bool | DataType::String) => Ok(()),
+        t if t.is_float() || t.is_integer() || is_small(t) || matches!(t, Bool | DataType::String) => Ok(()),
         other => bail!(Unsupported, "Cast from or to {other}"),
     }
 }
 
 /// The tensor in another element type. Floats become integers by truncation, and what does not fit becomes the nearest
 /// value that does (NaN becomes 0); integers wrap.
-pub fn cast(cx: &Cx, x: &Tensor, to: DataType, _saturate: bool) -> Result<Tensor> {
+pub fn cast(cx: &Cx, x: &Tensor, to: DataType, saturate: bool) -> Result<Tensor> {
+    cast_rounded(cx, x, to, Rounding { saturate, ..Rounding::PLAIN })
+}
+
+/// The same, with the rounding to small floats.
+fn cast_rounded(cx: &Cx, x: &Tensor, to: DataType, rounding: Rounding) -> Result<Tensor> {
     let from = x.dtype();
     if from == to {
         return Ok(x.clone());
     }
     supported(from)?;
     supported(to)?;
+    if let Some(wide) = cast_small::widen(cx, x)? {
+        return cast_rounded(cx, &wide, to, rounding);
+    }
+    if is_small(to) {
+        return cast_small::narrow(cx, x, to, rounding);
+    }
     match (from, to) {
         (f, t) if f.is_float() && t.is_float() => cast_float(cx, x, to),
         (DataType::String, _) => from_strings(cx, x, to),

@@ -18,7 +18,8 @@ pub const TABLE: &[Entry] = &[entry("Conv", build), entry("ConvTranspose", build
 /// Weights packed when the engine was built: one matrix a group, in the weights' own type.
 type AnyPacked = Option<Box<dyn Any + Send + Sync>>;
 
-fn groups(cx: &NodeCx) -> Result<usize> {
+/// The attribute 'group'.
+pub fn groups(cx: &NodeCx) -> Result<usize> {
     let group = cx.int("group", 1)?;
     usize::try_from(group).ok().filter(|g| *g > 0).ok_or_else(|| err!(InvalidModel, "its attribute 'group' is {group}"))
 }
@@ -93,6 +94,18 @@ fn check_shapes(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, group: usize) -> 
         bail!(ShapeMismatch, "a bias of {} values does not go with {m} output channels", b.len());
     }
     Ok(())
+}
+
+/// The convolution of FP64 tensors.
+pub fn convolve(
+    cx: &Cx,
+    spec: &WindowSpec,
+    group: usize,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    conv::<f64>(cx, spec, group, x, w, bias, None)
 }
 
 fn conv<T: FloatLane>(

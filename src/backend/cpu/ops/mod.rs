@@ -5,6 +5,7 @@ mod attention;
 mod axes;
 mod binary;
 mod cast;
+mod cast_small;
 mod construct;
 mod control;
 mod conv;
@@ -19,6 +20,8 @@ mod node;
 mod norm;
 mod pad;
 mod pool;
+mod quantize;
+mod quantized;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -103,6 +106,8 @@ const FAMILIES: &[&[Entry]] = &[
     select::TABLE,
     einsum::TABLE,
     recurrent::TABLE,
+    quantize::TABLE,
+    quantized::TABLE,
     control::TABLE,
     sequence::TABLE,
     loss::TABLE,
