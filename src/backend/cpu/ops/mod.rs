@@ -10,6 +10,7 @@ mod control;
 mod conv;
 mod einsum;
 mod gather;
+mod grid_sample;
 mod layout;
 mod limits;
 mod logic;
@@ -22,6 +23,8 @@ mod pool;
 mod recurrent;
 mod reduce;
 mod resize;
+mod roi;
+mod sample;
 mod select;
 mod sequence;
 mod softmax;
@@ -109,6 +112,8 @@ const FAMILIES: &[&[Entry]] = &[
     attention::TABLE,
     transformer::TABLE,
     stateful::TABLE,
+    grid_sample::TABLE,
+    roi::TABLE,
 ];
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.
