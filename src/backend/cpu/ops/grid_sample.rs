@@ -58,7 +58,8 @@ fn grid_sample(cx: &NodeCx) -> Built {
     tensor_kernel(move |cx, inputs| {
         let (x, grid) = (inputs.tensor(0)?, inputs.tensor(1)?);
         let rank = x.rank().saturating_sub(2);
-        let fits = rank > 0 && grid.rank() == x.rank() && grid.dims()[0] == x.dims()[0] && grid.dims()[rank + 1] == rank;
+        let fits =
+            rank > 0 && grid.rank() == x.rank() && grid.dims()[0] == x.dims()[0] && grid.dims()[rank + 1] == rank;
         if !fits {
             bail!(ShapeMismatch, "a grid of shape {:?} does not go with an input of shape {:?}", grid.dims(), x.dims());
         }
@@ -80,8 +81,7 @@ impl Sampler {
     fn run<F: Float, G: Float>(&self, cx: &Cx, data: &Tensor, grid: &Tensor, y: &mut [F]) -> Result<()> {
         let rank = data.rank() - 2;
         let (sizes, channels) = (&data.dims()[1..=rank], data.dims()[rank + 1]);
-        let (inside, outside): (usize, usize) =
-            (sizes.iter().product(), grid.dims()[1..=rank].iter().product());
+        let (inside, outside): (usize, usize) = (sizes.iter().product(), grid.dims()[1..=rank].iter().product());
         let (from, positions) = (data.slice::<F>()?, grid.slice::<G>()?);
         let per_position = 4usize.pow(rank.min(8) as u32) * channels;
         let at_once = (4096 / channels).max(1);

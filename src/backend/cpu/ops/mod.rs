@@ -8,6 +8,7 @@ mod cast;
 mod construct;
 mod control;
 mod conv;
+mod deform_conv;
 mod einsum;
 mod gather;
 mod grid_sample;
@@ -32,6 +33,7 @@ mod stateful;
 mod strings;
 mod transformer;
 mod unary;
+mod unpool;
 mod wide;
 mod window;
 
@@ -114,6 +116,8 @@ const FAMILIES: &[&[Entry]] = &[
     stateful::TABLE,
     grid_sample::TABLE,
     roi::TABLE,
+    unpool::TABLE,
+    deform_conv::TABLE,
 ];
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.

@@ -230,8 +230,7 @@ fn suppression(cx: &NodeCx) -> Built {
         };
         let overlap = number(cx, inputs, 3)?.unwrap_or(0.0);
         let threshold = number(cx, inputs, 4)?;
-        let (boxes, scores) =
-            (cast_float(cx, boxes, DataType::Float32)?, cast_float(cx, scores, DataType::Float32)?);
+        let (boxes, scores) = (cast_float(cx, boxes, DataType::Float32)?, cast_float(cx, scores, DataType::Float32)?);
         let (boxes, scores) = (boxes.slice::<f32>()?, scores.slice::<f32>()?);
         let mut selected: Vec<i64> = Vec::new();
         for b in 0..batch {
