@@ -121,9 +121,10 @@ impl Sampler {
         let (low, high) = self.borders(size);
         let v = match self.padding {
             _ if v >= low && v <= high => v,
-            // Farther away there is nothing but zeros.
-            Padding::Zeros => v.clamp(-4.0, size as f64 + 4.0),
-            Padding::Border => v.clamp(0.0, size.saturating_sub(1) as f64),
+            Padding::Border if self.mode != Mode::Cubic => v.clamp(0.0, size.saturating_sub(1) as f64),
+            // Farther away all taps are outside. Cubic ones go to the border one by one, as PyTorch does it, from where the
+            // operator comes: just beside the image they still see its second element.
+            Padding::Zeros | Padding::Border => v.clamp(-4.0, size as f64 + 4.0),
             Padding::Reflection => reflect(v, low, high),
         };
         let first = v.floor();

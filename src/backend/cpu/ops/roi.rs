@@ -96,7 +96,7 @@ impl Align {
                     let length = if self.half_pixel { end - start } else { (end - start).larger(F::ONE) };
                     let bin = length / F::of(bins as f64);
                     let wanted = if self.samples > 0 { self.samples as f64 } else { bin.ceil().wide().max(0.0) };
-                    if !(wanted <= MAX_SAMPLES) {
+                    if wanted > MAX_SAMPLES || wanted.is_nan() {
                         bail!(Execution, "a region from {low:?} to {high:?} needs {wanted} samples a bin");
                     }
                     Ok((start, bin, wanted as usize))

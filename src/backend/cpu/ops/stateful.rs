@@ -19,8 +19,6 @@ pub const TABLE: &[Entry] = &[entry("LinearAttention", linear), entry("CausalCon
 struct Linear {
     q_heads: usize,
     kv_heads: usize,
-    gated: bool,
-    delta: bool,
     scale: f32,
 }
 
@@ -52,7 +50,7 @@ fn linear(cx: &NodeCx) -> Built {
             bail!(InvalidModel, "its update rule {verb} the input '{what}'");
         }
     }
-    let layer = Linear { q_heads, kv_heads, gated, delta, scale: cx.float("scale", 0.0)? };
+    let layer = Linear { q_heads, kv_heads, scale: cx.float("scale", 0.0)? };
     kernel(move |cx, inputs| layer.run(cx, inputs))
 }
 

@@ -12,7 +12,7 @@ use crate::backend::cpu::kernels::movement::Elem;
 use crate::backend::cpu::ops::cast::cast;
 use crate::backend::cpu::tensor::{Tensor, count};
 use crate::model::DataType;
-use crate::{Result, bail, err, with_elem};
+use crate::{bail, err, with_elem};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[entry("MaxUnpool", max_unpool), entry("Col2Im", col2im), entry("Det", det)];
@@ -57,7 +57,7 @@ fn max_unpool(cx: &NodeCx) -> Built {
                     rest /= o;
                     step *= size;
                 }
-                to[at] = v.clone();
+                to[at].clone_from(v);
             }
         });
         Ok(y)
