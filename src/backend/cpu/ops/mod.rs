@@ -9,8 +9,10 @@ mod cast_small;
 mod construct;
 mod control;
 mod conv;
+mod deform_conv;
 mod einsum;
 mod gather;
+mod grid_sample;
 mod layout;
 mod limits;
 mod logic;
@@ -25,6 +27,8 @@ mod quantized;
 mod recurrent;
 mod reduce;
 mod resize;
+mod roi;
+mod sample;
 mod select;
 mod sequence;
 mod softmax;
@@ -32,6 +36,7 @@ mod stateful;
 mod strings;
 mod transformer;
 mod unary;
+mod unpool;
 mod wide;
 mod window;
 
@@ -114,6 +119,10 @@ const FAMILIES: &[&[Entry]] = &[
     attention::TABLE,
     transformer::TABLE,
     stateful::TABLE,
+    grid_sample::TABLE,
+    roi::TABLE,
+    unpool::TABLE,
+    deform_conv::TABLE,
 ];
 
 /// The kernel of a node; `Unsupported` names the operator where there is none.

@@ -19,8 +19,6 @@ pub const TABLE: &[Entry] = &[entry("LinearAttention", linear), entry("CausalCon
 struct Linear {
     q_heads: usize,
     kv_heads: usize,
-    gated: bool,
-    delta: bool,
     scale: f32,
 }
 
@@ -52,7 +50,7 @@ fn linear(cx: &NodeCx) -> Built {
             bail!(InvalidModel, "its update rule {verb} the input '{what}'");
         }
     }
-    let layer = Linear { q_heads, kv_heads, gated, delta, scale: cx.float("scale", 0.0)? };
+    let layer = Linear { q_heads, kv_heads, scale: cx.float("scale", 0.0)? };
     kernel(move |cx, inputs| layer.run(cx, inputs))
 }
 
@@ -99,8 +97,10 @@ impl Linear {
         let piece = keys * values + given;
         let mut all = Tensor::new(cx.pool, Float32, vec![b * self.kv_heads, piece])?;
         let (xq, xk, xv) = (q.slice::<f32>()?, k.slice::<f32>()?, v.slice::<f32>()?);
-        let (gates, rates) =
-            (decay.as_ref().map(|d| d.slice::<f32>()).transpose()?, beta.as_ref().map(|d| d.slice::<f32>()).transpose()?);
+        let (gates, rates) = (
+            decay.as_ref().map(|d| d.slice::<f32>()).transpose()?,
+            beta.as_ref().map(|d| d.slice::<f32>()).transpose()?,
+        );
         let start = past.as_ref().map(|p| p.slice::<f32>()).transpose()?;
         let work = b * self.kv_heads * t * keys * values * 4;
         cx.threads.pieces(all.slice_mut::<f32>()?, piece, work, |i, piece| {
@@ -149,7 +149,8 @@ impl Linear {
             kept[i * keys * values..(i + 1) * keys * values].copy_from_slice(state);
             let row = groups * values;
             for token in 0..t {
-                to[((sample * t + token) * self.kv_heads + head) * row..][..row].copy_from_slice(&out[token * row..][..row]);
+                to[((sample * t + token) * self.kv_heads + head) * row..][..row]
+                    .copy_from_slice(&out[token * row..][..row]);
             }
         }
         Ok(vec![Val::Tensor(cast_float(cx, &y, dtype)?), Val::Tensor(cast_float(cx, &state, state_dtype)?)])

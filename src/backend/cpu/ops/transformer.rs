@@ -42,7 +42,9 @@ fn rotary(cx: &NodeCx) -> Built {
         let table: usize = cos.dims().iter().rev().skip(1).product();
         let lead = match positions {
             Some(_) => cos.rank() == 2,
-            None => cos.dims().len() == 3 && matches!(cos.dims()[0], b if b == batch || b == 1) && cos.dims()[1] == tokens,
+            None => {
+                cos.dims().len() == 3 && matches!(cos.dims()[0], b if b == batch || b == 1) && cos.dims()[1] == tokens
+            }
         };
         if !lead || cos.dims() != sin.dims() || cos.dims().last() != Some(&half) || turned > width || turned % 2 != 0 {
             bail!(

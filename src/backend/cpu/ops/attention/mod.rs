@@ -122,7 +122,8 @@ impl Attention {
             _ => computing(dtype, "Attention")?,
         };
         let (wq, wv) = (cast_float(cx, q, work)?, cast_float(cx, &values, work)?);
-        let wk = if work == dtype && keys.dtype() == dtype { keys.clone() } else { same_widened(cx, &keys, dtype, work)? };
+        let wk =
+            if work == dtype && keys.dtype() == dtype { keys.clone() } else { same_widened(cx, &keys, dtype, work)? };
         let (y, seen) = with_float!(work, T => self.attend::<T>(cx, [&wq, &wk, &wv], inputs.opt(3)?, past, valid)?,
             else other => return Err(refuse("Attention", other)));
         let mut results = vec![Val::Tensor(cast_float(cx, &y, dtype)?), Val::Tensor(keys), Val::Tensor(values)];
