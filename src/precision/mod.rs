@@ -19,6 +19,7 @@ mod meaning;
 mod names;
 mod norms;
 mod passthrough;
+mod products;
 pub mod report;
 mod retype;
 mod rewrite;

@@ -168,6 +168,13 @@ impl Types {
         self.values[v].as_ref()?.names[ty.index()].as_ref()
     }
 
+    /// Gives a value the name that it has in a type.
+    pub fn set_name(&mut self, v: ValueId, ty: Wide, name: Name) {
+        if let Some(a) = &mut self.values[v] {
+            a.names[ty.index()] = Some(name);
+        }
+    }
+
     /// Makes a value another name of `of`.
     pub fn set_alias(&mut self, v: ValueId, name: Name) {
         if let Some(a) = &mut self.values[v] {
