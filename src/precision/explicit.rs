@@ -4,7 +4,7 @@
 //! It ends at operators that do the heavy work: a model that is half only at its entrance is still converted.
 
 use super::decide::Decisions;
-use super::facts::{Facts, NodeId, Origin, ValueId};
+use super::facts::{Facts, NodeId, ValueId};
 use crate::model::ValueType;
 
 /// Keeps what follows such Casts in FP32.
@@ -33,12 +33,24 @@ fn mark(facts: &Facts, node: NodeId, explicit: &mut [bool], on: bool) {
     }
 }
 
-/// A half value that the model computes; half inputs that are widened at once are no such sign.
-fn is_computed_half(facts: &Facts, v: ValueId) -> bool {
-    let value = &facts.values[v];
-    value.ty.as_ref().and_then(ValueType::tensor_dtype).is_some_and(|t| t.is_half())
-        && matches!(value.origin, Origin::Node(_))
-        && value.constant.is_none()
+/// A half value that the model computes. Two things are no sign of intent: half inputs that are widened at once, and the way
+/// from FP32 to half and back with nothing between, for nothing is computed in half there.
+fn is_computed_half(facts: &Facts, mut v: ValueId) -> bool {
+    let is_half = |v: ValueId| {
+        let dtype = facts.values[v].ty.as_ref().and_then(ValueType::tensor_dtype);
+        dtype.is_some_and(|t| t.is_half()) && facts.values[v].constant.is_none()
+    };
+    if !is_half(v) {
+        return false;
+    }
+    while let Some(maker) = facts.producer(v) {
+        if facts.op(maker) != "Cast" {
+            return is_half(v);
+        }
+        let Some(input) = facts.input(maker, 0) else { return false };
+        v = input;
+    }
+    false
 }
 
 fn is_heavy(op: &str) -> bool {

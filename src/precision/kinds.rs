@@ -5,7 +5,7 @@ use super::facts::{Facts, NodeId, Origin, ValueId};
 use crate::model::{DataType, ValueType};
 
 /// What a float value is computed from.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Kind {
     /// Nothing is known yet; in the end, only what no run reaches.
     Nothing,
@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Constant,
     /// Integers (shapes, positions, indices), perhaps with constants.
     Counted,
+    /// Counts summed with weights: a layer over integer features, or the angles of positions. Only a sine tells which.
+    Weighed,
     /// Weights and activations.
     Activation,
 }
@@ -123,13 +125,12 @@ fn result(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Kind {
             let table = facts.input(node, 0).map_or(Kind::Nothing, |v| kinds[v]);
             return if table == Kind::Constant { Kind::Activation } else { table };
         }
-        "MatMul" if !is_outer_product(facts, node) => return Kind::Activation,
         _ if !keeps_counts(op) => return Kind::Activation,
         _ => {}
     }
-    let mut joined = Kind::Nothing;
-    for v in facts.f32_inputs(node) {
-        joined = joined.max(kinds[v]);
+    let joined = facts.f32_inputs(node).map(|v| kinds[v]).max().unwrap_or(Kind::Nothing);
+    if super::products::sums(facts, node) {
+        return if joined == Kind::Constant { Kind::Activation } else { joined.max(Kind::Weighed) };
     }
     // Sums over flags count them.
     if joined == Kind::Constant && matches!(op, "CumSum" | "ReduceSum") { Kind::Counted } else { joined }
@@ -143,18 +144,6 @@ fn cast_from(facts: &Facts, node: NodeId) -> Kind {
         Some(t) if t.is_float() => Kind::Activation,
         _ => Kind::Counted,
     }
-}
-
-/// A product of positions and frequencies: the inner dimension is 1.
-fn is_outer_product(facts: &Facts, node: NodeId) -> bool {
-    let dims = |i: usize| {
-        let v = &facts.values[facts.input(node, i)?];
-        let declared = v.ty.as_ref().and_then(ValueType::tensor_shape).map(|s| s.iter().map(|d| d.size()).collect());
-        let known: Option<Vec<Option<i64>>> = v.constant.as_ref().map(|t| t.dims().iter().copied().map(Some).collect());
-        known.or(declared)
-    };
-    let left = dims(0).is_some_and(|d| d.len() > 1 && d.last() == Some(&Some(1)));
-    left || dims(1).is_some_and(|d| d.len() > 1 && d[d.len() - 2] == Some(1))
 }
 
 /// Operators whose result counts if what they read counts.
@@ -184,6 +173,7 @@ fn keeps_counts(op: &str) -> bool {
                 | "Cast"
                 | "CastLike"
                 | "Einsum"
+                | "Gemm"
                 | "TopK"
                 | "ScatterND"
                 | "ScatterElements"

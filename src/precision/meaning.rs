@@ -7,13 +7,14 @@ use super::decide::Decisions;
 use super::facts::{Facts, NodeId, Origin, ValueId};
 use super::kinds::{Kind, kinds};
 use super::links::Links;
+use super::products;
 use std::collections::HashSet;
 
 /// Keeps such values and what makes them in FP32.
 pub(super) fn keep(facts: &Facts, d: &mut Decisions, links: &mut Links) {
     let kinds = kinds(facts);
     keep_rounds(facts, d, links, &kinds);
-    let mut kept: HashSet<NodeId> = HashSet::new();
+    let mut kept = HashSet::new();
     for node in 0..facts.nodes.len() {
         let Some(sink) = sink(facts, node, &kinds) else { continue };
         if sink.values.is_empty() && !sink.itself {
@@ -25,34 +26,45 @@ pub(super) fn keep(facts: &Facts, d: &mut Decisions, links: &mut Links) {
             d.keep(node, "meaning", &name, None, format!("{}, and half counts exactly only to 2048", sink.what));
         }
         let text = format!("it leads to '{name}', where {}", sink.what);
+        // The angles of positions may be a sum of products: below a sine, it is what counts were made to be.
+        let counts = if matches!(facts.op(node), "Sin" | "Cos") { Kind::Weighed } else { Kind::Counted };
+        let way = Back { facts, kinds: &kinds, counts, name: &name, text: &text };
         for v in sink.values {
-            back(facts, d, &kinds, &mut kept, v, &name, &text);
+            way.keep(d, &mut kept, v);
         }
     }
 }
 
-/// Keeps what makes a value: of counts everything back to the source, of activations the arithmetic right before.
-fn back(
-    facts: &Facts,
-    d: &mut Decisions,
-    kinds: &[Kind],
-    kept: &mut HashSet<NodeId>,
-    v: ValueId,
-    name: &str,
-    text: &str,
-) {
-    let mut stack = vec![v];
-    while let Some(v) = stack.pop() {
-        let Some(maker) = facts.producer(v) else { continue };
-        let joins = kinds[v] <= Kind::Counted || is_arithmetic(facts.op(maker));
-        if !joins || facts.has_linked_bodies(maker) || !kept.insert(maker) {
-            continue;
+/// The way back from a place where exact counting matters.
+struct Back<'a, 'm> {
+    facts: &'a Facts<'m>,
+    kinds: &'a [Kind],
+    /// The last kind that is a count here.
+    counts: Kind,
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Back<'_, '_> {
+    /// Keeps what makes a value: of counts everything back to the source, of activations the arithmetic right before.
+    fn keep(&self, d: &mut Decisions, kept: &mut HashSet<(NodeId, Kind)>, v: ValueId) {
+        let mut stack = vec![v];
+        while let Some(v) = stack.pop() {
+            let Some(maker) = self.facts.producer(v) else { continue };
+            let joins = self.is_count(v) || is_elementwise(self.facts, maker);
+            if !joins || self.facts.has_linked_bodies(maker) || !kept.insert((maker, self.counts)) {
+                continue;
+            }
+            d.keep(maker, "meaning", self.name, None, self.text.to_string());
+            let inputs: Vec<ValueId> = self.facts.f32_inputs(maker).collect();
+            // Where two activations meet, the way back ends: it could go through the whole model.
+            let activations = inputs.iter().filter(|v| !self.is_count(**v)).count();
+            stack.extend(inputs.into_iter().filter(|v| activations <= 1 || self.is_count(*v)));
         }
-        d.keep(maker, "meaning", name, None, text.to_string());
-        let inputs: Vec<ValueId> = facts.f32_inputs(maker).collect();
-        // Where two activations meet, the way back ends: it could go through the whole model.
-        let activations = inputs.iter().filter(|v| kinds[**v] == Kind::Activation).count();
-        stack.extend(inputs.into_iter().filter(|v| activations <= 1 || kinds[*v] <= Kind::Counted));
+    }
+
+    fn is_count(&self, v: ValueId) -> bool {
+        self.kinds[v] <= self.counts
     }
 }
 
@@ -73,7 +85,8 @@ fn keep_rounds(facts: &Facts, d: &mut Decisions, links: &mut Links, kinds: &[Kin
                 let Some(&out) = facts.graphs[g].outputs.get(j + way.first_output) else { continue };
                 let name = facts.values[v].name.to_string();
                 let text = format!("it counts '{name}' round by round, and half counts exactly only to 2048");
-                back(facts, d, kinds, &mut HashSet::new(), out, &name, &text);
+                let way = Back { facts, kinds, counts: Kind::Counted, name: &name, text: &text };
+                way.keep(d, &mut HashSet::new(), out);
             }
         }
     }
@@ -92,6 +105,7 @@ fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<Sink> {
     let op = facts.op(node);
     let inputs = || facts.f32_inputs(node).collect::<Vec<_>>();
     let counted = || facts.f32_inputs(node).any(|v| kinds[v] == Kind::Counted);
+    let weighed = || facts.f32_inputs(node).any(|v| kinds[v] == Kind::Weighed);
     let all = |what: &str| Some(Sink { what: what.into(), itself: true, values: inputs() });
     let only = |what: &str, i: usize| {
         let values = facts.input(node, i).filter(|v| facts.values[*v].is_f32()).into_iter().collect();
@@ -112,7 +126,9 @@ fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<Sink> {
         "ScatterElements" | "ScatterND" if accumulates(facts, node) => {
             Some(Sink { what: "repeated indices accumulate one by one".into(), itself: true, values: Vec::new() })
         }
-        "Sin" | "Cos" if counted() || is_computed(facts, node) => all(&format!("{op} is taken of a position")),
+        "Sin" | "Cos" if counted() || weighed() || is_computed(facts, node) => {
+            all(&format!("{op} is taken of a position"))
+        }
         "CumSum" if counted() => all("CumSum counts"),
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" if counted() => {
             all(&format!("{op} compares counted numbers"))
@@ -133,9 +149,15 @@ fn accumulates(facts: &Facts, node: NodeId) -> bool {
 /// True if an operand is the result of arithmetic, whose rounding to half would come before.
 fn is_computed(facts: &Facts, node: NodeId) -> bool {
     facts.f32_inputs(node).filter(|v| facts.values[*v].constant.is_none()).any(|v| match facts.values[v].origin {
-        Origin::Node(maker) => is_arithmetic(facts.op(maker)),
+        Origin::Node(maker) => is_elementwise(facts, maker),
         _ => false,
     })
+}
+
+/// Arithmetic without sums: a product of matrices with an inner dimension of 1 is such too.
+fn is_elementwise(facts: &Facts, node: NodeId) -> bool {
+    let op = facts.op(node);
+    is_arithmetic(op) || products::is_product(op) && !products::sums(facts, node)
 }
 
 /// Operators that compute element by element or move elements.

@@ -21,6 +21,7 @@ mod meaning;
 mod names;
 mod norms;
 mod passthrough;
+mod products;
 pub mod ranges;
 pub mod report;
 mod retype;

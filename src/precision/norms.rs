@@ -15,7 +15,12 @@ pub(super) fn keep(facts: &Facts, d: &mut Decisions) {
             "ReduceMean" | "ReduceSum" => {
                 let Some(inner) = facts.input_node(node, 0) else { continue };
                 if is_square(facts, inner) {
-                    keep_all(facts, d, variance(facts, inner, node), "normalisation", "the mean of squares");
+                    let chain = denominator(facts, node);
+                    // A sum is as large as its largest square: where it is the result, half holds all of them or not even
+                    // the sum. A mean, or what a root brings back, half may hold where it does not hold the squares.
+                    if facts.op(node) == "ReduceMean" || chain.len() > 1 {
+                        keep_all(facts, d, variance(facts, inner, chain), "normalisation", "the mean of squares");
+                    }
                 } else if facts.op(inner) == "Exp" && facts.op(node) == "ReduceSum" {
                     // What the exponential reads and makes is between minus infinity and 1 where a softmax subtracts the
                     // maximum first, so only the sum and the division need more than half.
@@ -50,14 +55,14 @@ fn is_square(facts: &Facts, node: NodeId) -> bool {
     }
 }
 
-fn variance(facts: &Facts, square: NodeId, reduce: NodeId) -> Vec<NodeId> {
+fn variance(facts: &Facts, square: NodeId, chain: Vec<NodeId>) -> Vec<NodeId> {
     let mut found = vec![square];
     // The deviation from the mean, and the mean itself.
     if let Some(sub) = facts.input_node(square, 0).filter(|n| facts.op(*n) == "Sub") {
         found.push(sub);
         found.extend(facts.input_node(sub, 1).filter(|n| matches!(facts.op(*n), "ReduceMean" | "GlobalAveragePool")));
     }
-    found.extend(denominator(facts, reduce));
+    found.extend(chain);
     found
 }
 

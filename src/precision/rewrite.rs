@@ -11,7 +11,7 @@ use crate::Result;
 use crate::model::{
     Attribute, AttributeValue, DataType, Function, Graph, Initializer, Model, Name, Node, OpsetId, ValueInfo, ValueType,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Casts counted while rewriting.
 #[derive(Default, Clone, Copy)]
@@ -29,6 +29,8 @@ struct Rewriter<'a, 'm> {
     casts: Casts,
     /// Values that are not FP32 and were replaced by another: outputs of Casts that do nothing any more.
     renamed: HashMap<ValueId, Name>,
+    /// Results of Casts from half to FP32, whose half form is what was cast.
+    undone: HashSet<ValueId>,
 }
 
 /// Builds the new model.
@@ -36,7 +38,8 @@ pub(super) fn rewrite(chosen: &Chosen, types: &mut Types, taken: &mut Takens) ->
     let (facts, old) = (chosen.facts, chosen.facts.model);
     let variants = Variants::new(old, chosen.options.precision);
     let casts = Casts::default();
-    let mut r = Rewriter { facts, chosen, types, taken, variants, casts, renamed: HashMap::new() };
+    let mut r =
+        Rewriter { facts, chosen, types, taken, variants, casts, renamed: HashMap::new(), undone: HashSet::new() };
     let graph = r.graph(0, &old.graph)?;
     let casts = r.casts;
     let functions = r.variants.finish(&graph);
@@ -128,7 +131,7 @@ impl<'m> Rewriter<'_, 'm> {
     }
 
     fn initializers(&mut self, id: GraphId, old: &Graph, new: &mut Graph) -> Result<()> {
-        let overridable: std::collections::HashSet<ValueId> = self.facts.graphs[id].inputs.iter().copied().collect();
+        let overridable: HashSet<ValueId> = self.facts.graphs[id].inputs.iter().copied().collect();
         for init in &old.initializers {
             let v = self.facts.resolve(id, &init.name);
             let Some((v, native)) = v.and_then(|v| Some((v, self.types.values[v].as_ref()?.native))) else {
@@ -177,7 +180,7 @@ impl<'m> Rewriter<'_, 'm> {
             }
             infos.push(info);
         }
-        let declared: std::collections::HashSet<Name> = infos.iter().chain(outputs).map(|i| i.name.clone()).collect();
+        let declared: HashSet<Name> = infos.iter().chain(outputs).map(|i| i.name.clone()).collect();
         for n in facts.graphs[id].nodes.clone() {
             // Shapes are worth stating; without them only what no schema says.
             let unknown = facts.nodes[n].schema.is_none() && facts.function_of(facts.nodes[n].node).is_none();
@@ -263,6 +266,9 @@ impl<'m> Rewriter<'_, 'm> {
     fn cast_after(&mut self, v: ValueId, out: &mut Vec<Node>) {
         let Some(a) = &self.types.values[v] else { return };
         let (native, other) = (a.native, a.native.other());
+        if self.undone.contains(&v) {
+            return;
+        }
         if let (Some(from), Some(to)) = (self.types.name_of(v, native), self.types.name_of(v, other)) {
             let (from, to) = (from.clone(), to.clone());
             let root = self.facts.graphs[self.facts.values[v].graph].root;
@@ -295,8 +301,15 @@ impl<'m> Rewriter<'_, 'm> {
             self.casts.removed += 1;
             return Ok(true);
         }
-        if let (Some(_), Some(to)) = (&self.types.values[output], to) {
+        if let (Some(a), Some(to)) = (&self.types.values[output], to) {
             set_attribute(node, "to", AttributeValue::Int(to.to_onnx().into()));
+            // Where the input is what the other readers want, they read it: a second Cast would only undo this one.
+            let other = a.native.other();
+            let lossless = other == Wide::Half && !facts.values[output].is_output;
+            if both && lossless && from == Some(self.dtype(other)) {
+                self.types.set_name(output, other, node.inputs[0].clone());
+                self.undone.insert(output);
+            }
         }
         Ok(false)
     }

@@ -7,7 +7,7 @@ use super::links::Links;
 use super::names::Takens;
 use super::{ConstantPolicy, ConvertOptions, io};
 use crate::Result;
-use crate::model::{DataType, Name, OutOfRange, Tensor};
+use crate::model::{DataType, Name, OutOfRange, Tensor, ValueType};
 
 /// One of the two types that an FP32 value can have after the conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,11 +134,29 @@ impl Types {
         }
         for v in 0..facts.values.len() {
             if let Some(a) = &types.values[v] {
-                let native = chosen.native(v, Wide::of(a.wanted == [false, true]));
+                let demand = match a.wanted {
+                    [false, false] => types.undemanded(chosen, v),
+                    wanted => Wide::of(wanted == [false, true]),
+                };
+                let native = chosen.native(v, demand);
                 types.name(chosen, v, native, taken);
             }
         }
         types
+    }
+
+    /// The type of what only Casts read: after a Cast that of its input, so that it does nothing and goes.
+    fn undemanded(&self, chosen: &Chosen, v: ValueId) -> Wide {
+        let facts = chosen.facts;
+        let input = facts.producer(v).filter(|n| facts.op(*n) == "Cast").and_then(|n| facts.input(n, 0));
+        let Some(input) = input else { return Float };
+        match &self.values[input] {
+            Some(a) => a.native,
+            None => {
+                let dtype = facts.values[input].ty.as_ref().and_then(ValueType::tensor_dtype);
+                Wide::of(dtype == Some(chosen.options.precision))
+            }
+        }
     }
 
     fn want(&mut self, v: ValueId, want: Wide) {
@@ -166,6 +184,13 @@ impl Types {
     /// The value's name in a type, if it exists in it.
     pub fn name_of(&self, v: ValueId, ty: Wide) -> Option<&Name> {
         self.values[v].as_ref()?.names[ty.index()].as_ref()
+    }
+
+    /// Gives a value the name that it has in a type.
+    pub fn set_name(&mut self, v: ValueId, ty: Wide, name: Name) {
+        if let Some(a) = &mut self.values[v] {
+            a.names[ty.index()] = Some(name);
+        }
     }
 
     /// Makes a value another name of `of`.
