@@ -112,6 +112,11 @@ fn a_model_is_converted() {
     let text = succeeds(&["convert", &digits(), &kept, "--keep-op", "Gem", "--keep-node", "nobody*"]).out;
     assert!(text.contains("note: no node has the operator type 'Gem'") && text.contains("'nobody*'"), "{text}");
 
+    let newer = folder.file("newer.onnx");
+    let text = succeeds(&["convert", &digits(), &newer, "--precision", "bf16", "--opset", "22"]).out;
+    assert!(text.contains("from version 17 of ai.onnx to version 22"), "{text}");
+    assert_eq!(json(&["inspect", &newer])["opsets"]["ai.onnx"], value!(22));
+
     let by_name = folder.file("names.onnx");
     succeeds(&["convert", &digits(), &by_name, "--keep-io-name", "logits", "--precision", "bf16", "--policy", "pure"]);
     let got = json(&["inspect", &by_name]);
@@ -164,6 +169,8 @@ fn failures_of_convert_leave_nothing() {
     convert(&["--keep-io-name", "nobody"], &["'nobody'"]);
     convert(&["--keep-io-name", "logits", "--convert-io-name", "logits"], &["'logits'", "one of the two"]);
     convert(&["--min-half-share", "1.5"], &["1.5"]);
+    convert(&["--opset", "12"], &["17", "12"]);
+    convert(&["--opset", "99"], &["99", "7 to 28"]);
     convert(&["--keep-op", "Conv", "--min-half-share", "0.99"], &["78.6 %", "99.0 %"]);
     convert(&["--report", &out], &["--report", "overwrite"]);
     // The same file by another path, before it exists; and the file for large weights beside it.

@@ -1189,6 +1189,16 @@ mezzo_error_t *mezzo_convert_options_declare(mezzo_convert_options_t *options,
                                              const char *tensor,
                                              mezzo_dtype_t dtype);
 
+/// Sets the version of ai.onnx that the model is brought to before its conversion, 7 to 28; 0, the default, leaves it.
+/// Many operators take bfloat16 only from version 13 or 22 on. A conversion never changes the version by itself.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT if there is no such version. (The conversion fails if the model is newer, or has
+/// a node that the version has no form for.)
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_convert_options_set_opset(mezzo_convert_options_t *options,
+                                               int64_t version);
+
 /// Sets the least share of nodes that must compute in half precision, of those that can; below it the conversion fails
 /// with MEZZO_ERROR_PRECISION. 0 by default.
 ///
@@ -1202,7 +1212,7 @@ mezzo_error_t *mezzo_convert_options_set_min_half_share(mezzo_convert_options_t 
 
 /// Sets an option by name: precision (fp16, bf16), keep_io (true, false), keep_io_of, convert_io_of, keep_op_types,
 /// keep_nodes, keep_outputs (lists separated by commas, added), policy (safe, pure), constants (keep_fp32, clamp, error),
-/// declare (NAME=TYPE), min_half_share (0 to 1).
+/// declare (NAME=TYPE), opset (a version), min_half_share (0 to 1).
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.

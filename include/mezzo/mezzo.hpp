@@ -482,6 +482,8 @@ public:
     Status declare(const std::string &tensor, DType dtype) {
         return detail::status(mezzo_convert_options_declare(get(), tensor.c_str(), static_cast<mezzo_dtype_t>(dtype)));
     }
+    /// The version of ai.onnx that the model is brought to first; 0 leaves it.
+    Status opset(std::int64_t version) { return detail::status(mezzo_convert_options_set_opset(get(), version)); }
     /// What left half's safe range on the calibrator's samples stays in FP32.
     Status calibration(const Calibrator &calibrator) {
         return detail::status(mezzo_convert_options_set_calibration(get(), calibrator.get()));

@@ -5,6 +5,7 @@ use super::dtype::mezzo_dtype_t;
 use super::error::mezzo_error_t;
 use super::handle::{free_owned, handle, owned};
 use super::keys::{self, Key, add_list, boolean};
+use crate::model::upgrade::OPSETS;
 use crate::model::{DataType, ValueType};
 use crate::precision::{ConstantPolicy, ConvertOptions, Policy};
 use std::ffi::c_char;
@@ -109,6 +110,14 @@ const KEYS: &[Key<ConvertOptions>] = &[
             Some(())
         },
     },
+    Key {
+        name: "opset",
+        values: "a version of ai.onnx, or 0 to leave the model's",
+        set: |o, v| {
+            o.opset = opset(v.parse().ok()?)?;
+            Some(())
+        },
+    },
     Key { name: "declare", values: "NAME=TYPE, as in features=fp32", set: |o, v| o.declared.add(v).ok() },
     Key {
         name: "min_half_share",
@@ -119,6 +128,11 @@ const KEYS: &[Key<ConvertOptions>] = &[
         },
     },
 ];
+
+/// 0 leaves the version as it is; `None` for a number that is no version.
+fn opset(version: i64) -> Option<Option<i64>> {
+    (version == 0 || OPSETS.contains(&version)).then(|| Some(version).filter(|v| *v != 0))
+}
 
 fn add_named(options: &mut ConvertOptions, names: &str, keep: bool) -> Option<()> {
     let mut list = Vec::new();
@@ -336,6 +350,30 @@ pub unsafe extern "C" fn mezzo_convert_options_declare(
     }
 }
 
+/// Sets the version of ai.onnx that the model is brought to before its conversion, 7 to 28; 0, the default, leaves it.
+/// Many operators take bfloat16 only from version 13 or 22 on. A conversion never changes the version by itself.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT if there is no such version. (The conversion fails if the model is newer, or has
+/// a node that the version has no form for.)
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_convert_options_set_opset(
+    options: *mut mezzo_convert_options_t,
+    version: i64,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_convert_options_set_opset", |c| {
+            let options = c.get_mut("options", options)?;
+            let (oldest, newest) = (OPSETS.start(), OPSETS.end());
+            options.opset = opset(version).ok_or_else(|| {
+                c.invalid("version", format_args!("is {version}: give {oldest} to {newest}, or 0 to leave the model's"))
+            })?;
+            Ok(())
+        })
+    }
+}
+
 /// Sets the least share of nodes that must compute in half precision, of those that can; below it the conversion fails
 /// with MEZZO_ERROR_PRECISION. 0 by default.
 ///
@@ -363,7 +401,7 @@ pub unsafe extern "C" fn mezzo_convert_options_set_min_half_share(
 
 /// Sets an option by name: precision (fp16, bf16), keep_io (true, false), keep_io_of, convert_io_of, keep_op_types,
 /// keep_nodes, keep_outputs (lists separated by commas, added), policy (safe, pure), constants (keep_fp32, clamp, error),
-/// declare (NAME=TYPE), min_half_share (0 to 1).
+/// declare (NAME=TYPE), opset (a version), min_half_share (0 to 1).
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.

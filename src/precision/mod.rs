@@ -32,6 +32,7 @@ mod types;
 mod unfold;
 mod wide;
 
+use crate::model::upgrade::upgrade;
 use crate::model::{DataType, Model, infer};
 use crate::{Result, bail, err};
 pub use calibrate::Calibrator;
@@ -83,6 +84,9 @@ pub struct ConvertOptions {
     pub constants: ConstantPolicy,
     /// Types of outputs of operators that no schema describes and that the model itself does not declare.
     pub declared: infer::Declarations,
+    /// The version of ai.onnx that the model is brought to first; as it is without one. Many operators take bfloat16 only
+    /// from version 13 or 22 on.
+    pub opset: Option<i64>,
     /// Ranges of the model's tensors on samples ([`Calibrator`]); what leaves half's safe range there stays FP32.
     pub ranges: Option<Arc<Ranges>>,
     /// Minimum share (0 to 1) of the nodes that can compute in half which must do so; below it the conversion fails.
@@ -101,6 +105,7 @@ impl Default for ConvertOptions {
             policy: Policy::Safe,
             constants: ConstantPolicy::KeepFp32,
             declared: infer::Declarations::default(),
+            opset: None,
             ranges: None,
             min_half_share: 0.0,
         }
@@ -126,6 +131,13 @@ pub fn convert(model: &Model, options: &ConvertOptions) -> Result<Converted> {
     }
     let mut source = model.clone();
     let mut notes = inference_form::apply(&mut source)?;
+    if let Some(to) = options.opset {
+        let from = source.opset("").unwrap_or(to);
+        source = upgrade(&source, to)?;
+        if from != to {
+            notes.push(format!("brought from version {from} of ai.onnx to version {to}"));
+        }
+    }
     let typing = infer::infer(&source, &options.declared)?;
     let facts = facts::Facts::new(&source, &typing)?;
     io::check_names(&facts, options)?;

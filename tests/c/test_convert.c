@@ -116,7 +116,9 @@ static void options(void)
     OK(mezzo_convert_options_set_policy(o, MEZZO_POLICY_PURE));
     OK(mezzo_convert_options_set_constants(o, MEZZO_CONSTANTS_CLAMP));
     OK(mezzo_convert_options_set_precision(o, MEZZO_DTYPE_FP16));
+    OK(mezzo_convert_options_set_opset(o, 22));
     OK(mezzo_model_convert(model, o, &half, &report));
+    CHECK(mezzo_model_opset(half, "") == 22 && mezzo_model_opset(model, "") == 17);
     CHECK(mezzo_report_half_nodes(report) == 0 && strcmp(mezzo_report_policy(report), "pure") == 0);
     mezzo_report_free(report);
     mezzo_model_free(half);
@@ -224,6 +226,9 @@ static void bad_options(void)
     OK(mezzo_convert_options_set(o, "keep_nodes", "/head/*"));
     OK(mezzo_convert_options_set(o, "keep_outputs", "t"));
     OK(mezzo_convert_options_set(o, "declare", "features=int64"));
+    OK(mezzo_convert_options_set(o, "opset", "18"));
+    REFUSED(mezzo_convert_options_set(o, "opset", "5"), MEZZO_ERROR_INVALID_ARGUMENT, "'5'");
+    REFUSED(mezzo_convert_options_set_opset(o, 1000), MEZZO_ERROR_INVALID_ARGUMENT, "'version'", "1000", "7 to");
     OK(mezzo_convert_options_set(o, "policy", "pure"));
     OK(mezzo_convert_options_set(o, "constants", "error"));
     OK(mezzo_convert_options_set(o, "min_half_share", "0.5"));

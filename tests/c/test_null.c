@@ -63,6 +63,7 @@ static void calls_that_can_fail(void)
     NULLS(mezzo_convert_options_set_constants, "options", NULL, 0);
     NULLS(mezzo_convert_options_set_min_half_share, "options", NULL, 0.0);
     NULLS(mezzo_convert_options_set, "options", NULL, NULL, NULL);
+    NULLS(mezzo_convert_options_set_opset, "options", NULL, 17);
     NULLS(mezzo_convert_options_set_calibration, "options", NULL, NULL);
     NULLS(mezzo_calibrator_new, "model", NULL, NULL, NULL);
     NULLS(mezzo_calibrator_run, "calibrator", NULL, NULL, NULL, 0);

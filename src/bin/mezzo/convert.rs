@@ -52,6 +52,9 @@ pub struct Args {
     /// The element type of an output of an operator that ONNX does not know: fp32, int64, ... (repeatable)
     #[arg(long, value_name = "NAME=TYPE")]
     declare: Vec<String>,
+    /// Bring the model to this version of ai.onnx first: many operators take bfloat16 only from 13 or 22 on
+    #[arg(long, value_name = "VERSION")]
+    opset: Option<i64>,
     /// Fail if fewer of the nodes that can be half are half (0 to 1)
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     min_half_share: f64,
@@ -127,6 +130,7 @@ impl Args {
                 Constants::Clamp => ConstantPolicy::Clamp,
                 Constants::Error => ConstantPolicy::Error,
             },
+            opset: self.opset,
             ranges: None, // from samples, once the model is loaded
             declared: self.declared()?,
             min_half_share: self.min_half_share,
