@@ -19,8 +19,8 @@ import numpy as np
 import onnx
 
 from digits import read_digits
-from judge import FP16_TOLERANCE, MINIMUM_HALF_SHARE, as_half, expect_close, expect_io_types, run_onnxruntime, session
-from mezzo_cli import Mezzo
+from judge import FP16_TOLERANCE, FP32_TOLERANCE, MINIMUM_HALF_SHARE, as_half, expect_close, expect_io_types, run_onnxruntime, session
+from mezzo_cli import Mezzo, file_stem
 from onnx_facts import half_share
 from verdicts import Verdicts, expect
 
@@ -125,6 +125,25 @@ def check_inspect(path, mezzo):
     return f"{len(described['inputs'])} inputs, {len(described['outputs'])} outputs"
 
 
+def check_pure(path, mezzo, work, kept):
+    """All that is legal in half: valid, and it runs. How far its values are off is said, not judged."""
+    target = work / f"{path.stem}-pure.onnx"
+    mezzo.convert(path, target, "--policy", "pure", *(["--keep-io"] if kept else []))
+    onnx.checker.check_model(str(target), full_check=True)
+    expect_io_types(onnx.load(target), onnx.load(path), kept)
+    inputs = make_inputs(path)
+    got, want = run_onnxruntime(target, inputs if kept else as_half(inputs)), run_onnxruntime(path, inputs)
+    worst = max(np.abs(got[name].astype(np.float64) - w).max() / np.abs(w).max() for name, w in want.items())
+    return f"half {half_share(onnx.load(target)):.0%}, off by {worst:.1e}"
+
+
+def check_run(path, mezzo, work, runs, tolerance):
+    """The CPU backend against ONNX Runtime on the FP32 model."""
+    inputs = make_inputs(path)
+    expected = {file_stem(name): array for name, array in run_onnxruntime(path, inputs).items()}
+    return f"off by {expect_close(mezzo.run(runs, inputs, work), expected, tolerance)}"
+
+
 def check_conversion(path, mezzo, work, kept):
     target = work / f"{path.stem}-{'kept' if kept else 'half'}.onnx"
     mezzo.convert(path, target, *(["--keep-io"] if kept else []))
@@ -156,6 +175,11 @@ def main():
                 verdicts.judge(name, "inspect", check_inspect, path, mezzo)
                 verdicts.judge(name, "convert", check_conversion, path, mezzo, Path(scratch), False)
                 verdicts.judge(name, "convert --keep-io", check_conversion, path, mezzo, Path(scratch), True)
+                verdicts.judge(name, "pure", check_pure, path, mezzo, Path(scratch), False)
+                verdicts.judge(name, "pure --keep-io", check_pure, path, mezzo, Path(scratch), True)
+                verdicts.judge(name, "run fp32", check_run, path, mezzo, Path(scratch), path, FP32_TOLERANCE)
+                half = Path(scratch) / f"{path.stem}-kept.onnx"
+                verdicts.judge(name, "run fp16", check_run, path, mezzo, Path(scratch), half, FP16_TOLERANCE)
     return verdicts.close()
 
 
