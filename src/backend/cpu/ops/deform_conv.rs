@@ -53,11 +53,12 @@ impl Deformed {
         let (batch, channels, outputs) = (x.dims()[0], x.dims()[1], w.dims()[0]);
         let (kernel, places) = (window.kernel_len(), window.output_len());
         let lead = |per_point: usize| {
-            let mut dims = vec![batch, self.offset_groups * kernel * per_point];
+            let mut dims = vec![batch, self.offset_groups.saturating_mul(kernel * per_point)];
             dims.extend(spatial(&window, rank));
             dims
         };
-        let grouped = channels % self.groups == 0
+        let grouped = self.groups.max(self.offset_groups) <= channels
+            && channels % self.groups == 0
             && outputs % self.groups == 0
             && w.dims()[1] == channels / self.groups
             && channels % self.offset_groups == 0;

@@ -243,3 +243,41 @@ fn affine<F: Float>(cx: &Cx, matrices: &[F], sizes: &[usize], align: bool, y: &m
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reflection_goes_on_until_inside() {
+        assert_eq!(reflect(-3.5, -1.0, 1.0), 0.5, "the specification's example");
+        for (v, want) in [(-1.0, 0.0), (-2.0, 1.0), (3.0, 2.0), (5.0, 0.0), (6.0, 0.0), (7.0, 1.0)] {
+            assert_eq!(reflect(v, -0.5, 2.5), want, "{v}");
+        }
+        assert_eq!(reflect(3.0, 0.0, 0.0), 0.0);
+        assert_eq!(reflect(f64::INFINITY, 0.0, 2.0), 0.0);
+    }
+
+    #[test]
+    fn cubic_weights_add_up() {
+        for t in [0.0, 0.25, 0.5, 0.9] {
+            let sum: f64 = (-1..3).map(|k| cubic(t - f64::from(k))).sum();
+            assert!((sum - 1.0).abs() < 1e-12, "{t}: {sum}");
+        }
+    }
+
+    #[test]
+    fn what_lies_outside_depends_on_the_padding() {
+        let taps = |mode, padding, v: f32| {
+            let mut taps: Vec<(Option<usize>, f32)> = Vec::new();
+            Sampler { mode, padding, align: true }.taps(v, 3, &mut taps);
+            taps
+        };
+        // -1 to 1 are the first and last of three elements.
+        assert_eq!(taps(Mode::Linear, Padding::Zeros, 0.5), [(Some(1), 0.5), (Some(2), 0.5)]);
+        assert_eq!(taps(Mode::Linear, Padding::Zeros, 1.5), [(Some(2), 0.5), (None, 0.5)]);
+        assert_eq!(taps(Mode::Nearest, Padding::Zeros, 1e30), [(None, 1.0)]);
+        assert_eq!(taps(Mode::Nearest, Padding::Border, -7.0), [(Some(0), 1.0)]);
+        assert_eq!(taps(Mode::Nearest, Padding::Reflection, 2.0), [(Some(1), 1.0)]);
+    }
+}

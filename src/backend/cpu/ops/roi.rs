@@ -119,13 +119,18 @@ impl Align {
                 let v = around(point(top, bin_h, row, sy, down), height);
                 for sx in 0..across {
                     let h = around(point(left, bin_w, column, sx, across), width);
+                    // A sample outside the image is zero.
                     let taps = match (&v, &h) {
-                        (Some(v), Some(h)) => corners(v, h, width),
-                        _ => [Tap { at: 0, weight: F::ZERO }; 4],
+                        (Some(v), Some(h)) => &corners(v, h, width)[..],
+                        _ => &[],
                     };
                     if !self.max {
-                        add_taps(out, plane, &taps);
+                        add_taps(out, plane, taps);
                         continue;
+                    }
+                    if taps.is_empty() {
+                        out.iter_mut().for_each(|o| *o = if first { F::ZERO } else { o.larger(F::ZERO) });
+                        first = false;
                     }
                     // The largest of the weighted corners, as the operator defines its mode 'max'.
                     for tap in taps {
@@ -228,6 +233,9 @@ fn suppression(cx: &NodeCx) -> Built {
             None | Some([]) => 0,
             Some([n, ..]) => usize::try_from(*n).unwrap_or(0),
         };
+        if most == 0 || n == 0 {
+            return Tensor::new(cx.pool, DataType::Int64, vec![0, 3]);
+        }
         let overlap = number(cx, inputs, 3)?.unwrap_or(0.0);
         let threshold = number(cx, inputs, 4)?;
         let (boxes, scores) = (cast_float(cx, boxes, DataType::Float32)?, cast_float(cx, scores, DataType::Float32)?);
@@ -288,4 +296,41 @@ fn intersection_over_union(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     // Boxes that do not meet never suppress each other, whatever the threshold.
     let meet = w > 0.0 && h > 0.0 && common > 0.0 && first > 0.0 && second > 0.0 && all > 0.0;
     if meet { common / all } else { f32::NEG_INFINITY }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_kept_best_first_and_only_once() {
+        let boxes: Vec<[f32; 4]> =
+            [[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.1], [0.0, 10.0, 1.0, 11.0], [0.0, 10.0, 1.0, 11.0]]
+                .iter()
+                .map(|b| rectangle(b, false))
+                .collect();
+        let scores = [0.9, 0.95, 0.5, 0.5];
+        assert_eq!(best(&boxes, &scores, 9, 0.5, None), [1, 2], "the second corner may be the lower one");
+        assert_eq!(best(&boxes, &scores, 9, 0.95, None), [1, 0, 2], "equal scores: the first box");
+        assert_eq!(best(&boxes, &scores, 9, 0.95, Some(0.5)), [1, 0], "a score must exceed the threshold");
+        assert_eq!(best(&boxes, &scores, 1, 0.95, None), [1]);
+        assert_eq!(best(&boxes[..2], &[0.1, f32::NAN], 0, 0.5, None), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn bins_of_a_region_cover_it() {
+        assert_eq!(bin(2.0f32, 5.0, 1.0, 0, 2, 10), 2..4);
+        assert_eq!(bin(2.0f32, 5.0, 1.0, 1, 2, 10), 4..6);
+        assert_eq!(bin(0.0f32, 9.0, 0.5, 1, 2, 4), 3..4, "nine halves are rounded away from zero, then cut at the end");
+        assert_eq!(bin(20.0f32, 30.0, 1.0, 0, 2, 10), 10..10);
+    }
+
+    #[test]
+    fn samples_beyond_the_image_are_left_out() {
+        assert_eq!(around(-1.5f32, 4), None);
+        assert_eq!(around(-0.5f32, 4), Some((0, 1, 0.0)));
+        assert_eq!(around(3.5f32, 4), Some((3, 3, 0.0)));
+        assert_eq!(around(4.5f32, 4), None);
+        assert_eq!(around(0.0f32, 0), None);
+    }
 }

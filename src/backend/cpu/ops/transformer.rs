@@ -52,6 +52,9 @@ fn rotary(cx: &NodeCx) -> Built {
                 "caches {cos:?} and {sin:?} do not go with an input {x:?} of which {turned} elements a head are turned"
             );
         }
+        if x.is_empty() {
+            return Ok(x.clone());
+        }
         let places = places(positions, [batch, tokens], table)?;
         with_float!(x.dtype(), T => {
             let turn = Turn { half, interleaved, width };
@@ -181,6 +184,9 @@ fn tensor_scatter(cx: &NodeCx) -> Built {
         if update.rank() != cache.rank() || update.dtype() != cache.dtype() || !(0..cache.rank()).all(fits) {
             bail!(ShapeMismatch, "an update {update:?} does not go with a cache {cache:?} along axis {at}");
         }
+        if update.is_empty() {
+            return Ok(cache);
+        }
         let batch = cache.dims()[0];
         let starts = starts.unwrap_or_else(|| vec![0; batch]);
         if starts.len() != batch {
@@ -202,9 +208,6 @@ fn tensor_scatter(cx: &NodeCx) -> Built {
             let mut copy = Tensor::new(cx.pool, cache.dtype(), cache.dims().to_vec())?;
             with_elem!(cache.dtype(), T => T::view_mut(&mut copy)?.clone_from_slice(T::view(&cache)?));
             cache = copy;
-        }
-        if update.is_empty() {
-            return Ok(cache);
         }
         with_elem!(cache.dtype(), T => {
             let from = T::view(update)?;

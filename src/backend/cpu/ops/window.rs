@@ -109,9 +109,9 @@ impl WindowSpec {
         let mut tail = [0usize; 3];
         for i in 0..rank {
             let d = 3 - rank + i;
-            let reach = (kernel[i] - 1)
-                .checked_mul(dilations[i])
-                .and_then(|r| r.checked_add(1))
+            let reach = kernel[i]
+                .checked_sub(1)
+                .and_then(|k| k.checked_mul(dilations[i])?.checked_add(1))
                 .filter(|r| *r <= MAX_SIZE && input[i] <= MAX_SIZE)
                 .ok_or_else(|| err!(ShapeMismatch, "a kernel of {} with dilation {}", kernel[i], dilations[i]))?;
             let (mut pad, mut end) = (before[i], after[i]);

@@ -58,6 +58,10 @@ pub fn build(cx: &NodeCx) -> Built {
                 scale,
             };
             o.check()?;
+            if q.is_empty() && heads[0].width > 0 || heads[2].width == 0 {
+                let dims = vec![heads[0].batch, heads[0].heads, heads[0].rows, heads[2].width];
+                return Tensor::new(cx.pool, inputs.tensor(0)?.dtype(), dims);
+            }
             let scores = cast_float(cx, &all_scores(cx, &o)?, precision)?;
             let scores = modified(cx, inputs, score_mod.as_ref(), scores, "score_mod")?;
             let probabilities = modified(cx, inputs, prob_mod.as_ref(), softmax_last(cx, scores)?, "prob_mod")?;

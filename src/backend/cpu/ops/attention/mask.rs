@@ -97,3 +97,24 @@ impl Mask {
         some
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_join_causality_windows_and_lengths() {
+        let plain = || Span { offsets: vec![2, -2], causal: false, left: None, right: None, valid: None, total: 6 };
+        assert_eq!(plain().range(0, 1), 0..6);
+        let causal = Span { causal: true, ..plain() };
+        assert_eq!(causal.range(0, 1), 0..4);
+        assert!(causal.range(1, 0).is_empty() && causal.range(1, 1).is_empty(), "before the first key");
+        assert_eq!(causal.range(1, 2), 0..1);
+        let window = Span { left: Some(1), right: Some(2), ..plain() };
+        assert_eq!(window.range(0, 0), 1..5);
+        assert_eq!(window.range(0, 9), 6..6, "beyond the last key");
+        let short = Span { valid: Some(vec![3, -7]), left: Some(i64::MAX), ..plain() };
+        assert_eq!(short.range(0, 1), 0..3);
+        assert!(short.range(1, 1).is_empty());
+    }
+}

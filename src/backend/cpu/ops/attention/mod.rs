@@ -147,10 +147,20 @@ impl Attention {
         let scale = self.scale.map_or_else(|| 1.0 / (hq.width as f64).sqrt(), f64::from);
         let o = Operands { q: (q.slice::<T>()?, hq), k: (k.slice()?, hk), v: (v.slice()?, hv), scale };
         o.check()?;
+        let over = [hq.batch, hq.heads, hq.rows, hk.rows];
+        let dims = [hq.batch, hq.heads, hq.rows, hv.width];
+        let (heads, dims) = match joined {
+            true => (Heads::side_by_side(dims), vec![dims[0], dims[2], dims[1] * dims[3]]),
+            false => (Heads::apart(dims), dims.to_vec()),
+        };
+        let mut y = Tensor::new(cx.pool, T::DTYPE, dims)?;
+        let mut seen = self.wants[3].then(|| Tensor::new(cx.pool, T::DTYPE, over.to_vec())).transpose()?;
+        if y.is_empty() && seen.as_ref().is_none_or(Tensor::is_empty) {
+            return Ok((y, seen));
+        }
         if valid.as_ref().is_some_and(|l| l.len() != hq.batch) {
             bail!(ShapeMismatch, "the lengths of the cache are {valid:?}, but the batch has {} samples", hq.batch);
         }
-        let over = [hq.batch, hq.heads, hq.rows, hk.rows];
         let mask = mask.map(|m| Mask::new(cx, m, over, <T::C as Lane>::DTYPE)).transpose()?;
         let span = Span {
             offsets: match &valid {
@@ -163,13 +173,6 @@ impl Attention {
             valid,
             total: mask.as_ref().map_or(hk.rows, |m| m.width().min(hk.rows)),
         };
-        let dims = [hq.batch, hq.heads, hq.rows, hv.width];
-        let (heads, dims) = match joined {
-            true => (Heads::side_by_side(dims), vec![dims[0], dims[2], dims[1] * dims[3]]),
-            false => (Heads::apart(dims), dims.to_vec()),
-        };
-        let mut y = Tensor::new(cx.pool, T::DTYPE, dims)?;
-        let mut seen = self.wants[3].then(|| Tensor::new(cx.pool, T::DTYPE, over.to_vec())).transpose()?;
         let shown = seen.as_mut().map(|s| s.slice_mut::<T>()).transpose()?;
         let step = |place: [usize; 3], row: &mut [T::C], shown: Option<&mut [T::C]>| {
             vectorize(|| self.row(&span, mask.as_ref(), place, row, shown));
