@@ -25,6 +25,7 @@ mod reduce;
 mod resize;
 mod select;
 mod sequence;
+mod signal;
 mod softmax;
 mod strings;
 mod unary;
@@ -103,6 +104,7 @@ const FAMILIES: &[&[Entry]] = &[
     recurrent::TABLE,
     quantize::TABLE,
     quantized::TABLE,
+    signal::TABLE,
     control::TABLE,
     sequence::TABLE,
 ];
