@@ -3,6 +3,7 @@
 pub mod broadcast;
 pub mod conv;
 pub mod elementwise;
+pub mod fft;
 pub mod gemm;
 pub mod lane;
 pub mod math;

@@ -31,6 +31,7 @@ mod roi;
 mod sample;
 mod select;
 mod sequence;
+mod signal;
 mod softmax;
 mod stateful;
 mod strings;
@@ -113,6 +114,7 @@ const FAMILIES: &[&[Entry]] = &[
     recurrent::TABLE,
     quantize::TABLE,
     quantized::TABLE,
+    signal::TABLE,
     control::TABLE,
     sequence::TABLE,
     loss::TABLE,
