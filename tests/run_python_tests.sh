@@ -13,6 +13,8 @@ mkdir -p build
 "$python" tools/onnx_proto/generate.py --check
 "$python" tools/gen_schemas.py --check
 "$python" tests/python/type_check.py -- "${CARGO:-cargo}" run --quiet --locked --features cli --example check_types --
+"$python" tools/opset_changes.py --check
+"$python" tests/python/upgrade_suite.py -- "${CARGO:-cargo}" run --quiet --locked --features cli --example upgrade
 "$python" tests/python/make_models.py build/fixtures
 "$python" tests/python/judge.py --mezzo "$mezzo" --fixtures build/fixtures --digits tests/data/digits
 "$python" tests/python/published.py --mezzo "$mezzo" --cache build/published

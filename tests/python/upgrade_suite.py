@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Judges the opset upgrade on models in old forms (old_forms.py) and on the ONNX backend suites.
 
-    python tests/python/upgrade_suite.py PROGRAM [--filter SUBSTRING] [--to VERSION ...] [--verbose] [--models FILE ...]
+    python tests/python/upgrade_suite.py [--filter SUBSTRING] [--to VERSION ...] [--verbose] [--models FILE ...] -- PROGRAM
 
-PROGRAM is the example `upgrade`. Every model is brought to version 22 and to the newest that ONNX Runtime runs; the result
+PROGRAM is the example `upgrade`, or a command that runs it. Every model is brought to version 22 and to the newest that ONNX Runtime runs; the result
 must pass ONNX's full checker where the old one does, and give the same outputs in ONNX Runtime (or, where that has no
 kernel, in ONNX's reference evaluator) as the old one. onnx.version_converter's result is compared too, where it gives one.
 Exit code 0 if nothing differs, fails or is invalid.
@@ -202,7 +202,7 @@ def made_up(tensor, size, whole, seed):
 
 def upgraded(program, jobs):
     text = "".join(f"{a}\t{b}\t{v}\n" for a, b, v in jobs)
-    process = subprocess.run([program], input=text, capture_output=True, text=True, check=False)
+    process = subprocess.run(program, input=text, capture_output=True, text=True, check=False)
     lines = process.stdout.splitlines()
     if process.returncode or len(lines) != len(jobs):
         sys.exit(f"the program ended with {process.returncode} after {len(lines)} of {len(jobs)}:\n{process.stderr[-2000:]}")
@@ -252,7 +252,7 @@ def judge(program, models, versions, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("program")
+    parser.add_argument("program", nargs="+")
     parser.add_argument("--filter", default="")
     parser.add_argument("--to", type=int, nargs="*")
     parser.add_argument("--models", type=Path, nargs="*", help="judge these instead")
