@@ -1,4 +1,4 @@
-//! Converts a model to FP16 with the Rust API: `convert IN OUT [--keep-io] [--pure] [--bf16] [--quiet]`. The command
+//! Converts a model to FP16 with the Rust API: `convert IN OUT [--keep-io] [--policy pure] [--bf16] [--quiet]`. The command
 //! `mezzo convert` does more.
 
 use mezzo::frontend::onnx::{LoadOptions, SaveExternal, load_file, save_file};
@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 fn run(arguments: &[String]) -> mezzo::Result<bool> {
     let [source, target, rest @ ..] = arguments else {
-        eprintln!("usage: convert IN OUT [--keep-io] [--pure] [--bf16] [--quiet]");
+        eprintln!("usage: convert IN OUT [--keep-io] [--policy pure] [--bf16] [--quiet]");
         return Ok(false);
     };
     let asked = |flag: &str| rest.iter().any(|a| a == flag);
     let model = load_file(Path::new(source), &LoadOptions::default())?;
     let mut options = ConvertOptions { keep_io: asked("--keep-io"), ..ConvertOptions::default() };
-    if asked("--pure") {
+    if rest.windows(2).any(|w| w == ["--policy", "pure"]) {
         options.policy = Policy::Pure;
     }
     if asked("--bf16") {

@@ -160,3 +160,41 @@ fn no_cast_undoes_another() {
         assert_eq!(to_bytes(&done.model).unwrap(), to_bytes(&twice.model).unwrap());
     }
 }
+
+fn reduced(op: &str, how: &str) -> Model {
+    let mut m = model(
+        vec![with(
+            node(op, &["x", "at", "u"], &["y"]),
+            "reduction",
+            AttributeValue::String(how.as_bytes().to_vec().into()),
+        )],
+        vec![init("u", &[4], &WEIGHTS[..4])],
+    );
+    m.opset_imports[0].version = 18;
+    m.graph.inputs.push(value("at", DataType::Int64));
+    m.graph.outputs[0] = ValueInfo::new("y", ValueType::tensor(DataType::Float32, None));
+    m
+}
+
+#[test]
+fn what_accumulates_in_its_own_type_is_kept() {
+    for (how, rule) in [("add", "meaning"), ("mul", "meaning"), ("max", ""), ("min", ""), ("none", "")] {
+        assert_eq!(rule_of(&half(&reduced("ScatterElements", how)), "y"), rule, "{how}");
+    }
+}
+
+#[test]
+fn integers_finer_than_half_are_quantised_in_fp32() {
+    for (zero, rule) in
+        [(DataType::Int8, ""), (DataType::Uint8, ""), (DataType::Int16, "meaning"), (DataType::Uint16, "meaning")]
+    {
+        let mut m = model(vec![node("Relu", &["x"], &["r"]), node("QuantizeLinear", &["r", "s", "z"], &["y"])], vec![]);
+        m.opset_imports[0].version = 21;
+        m.graph.initializers.push(init("s", &[], &[0.1]));
+        m.graph.inputs.push(ValueInfo::new("z", ValueType::tensor(zero, Some(vec![]))));
+        m.graph.outputs[0] = value("y", zero);
+        let done = half(&m);
+        assert_eq!(rule_of(&done, "y"), rule, "{zero}");
+        assert_eq!(rule_of(&done, "r"), "");
+    }
+}

@@ -8,6 +8,7 @@ use super::facts::{Facts, NodeId, Origin, ValueId};
 use super::kinds::{Kind, kinds};
 use super::links::Links;
 use super::products;
+use crate::model::{AttributeValue, DataType};
 use std::collections::HashSet;
 
 /// Keeps such values and what makes them in FP32.
@@ -107,6 +108,7 @@ fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<Sink> {
     let counted = || facts.f32_inputs(node).any(|v| kinds[v] == Kind::Counted);
     let weighed = || facts.f32_inputs(node).any(|v| kinds[v] == Kind::Weighed);
     let all = |what: &str| Some(Sink { what: what.into(), itself: true, values: inputs() });
+    let itself = |what: &str| Some(Sink { what: what.into(), itself: true, values: Vec::new() });
     let only = |what: &str, i: usize| {
         let values = facts.input(node, i).filter(|v| facts.values[*v].is_f32()).into_iter().collect();
         Some(Sink { what: what.into(), itself: false, values })
@@ -121,11 +123,12 @@ fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<Sink> {
         "Floor" | "Ceil" | "Round" | "Mod" | "QuantizeLinear" if counted() || is_computed(facts, node) => {
             all(&format!("{op} makes whole numbers"))
         }
+        "QuantizeLinear" if is_finer_than_half(facts, node) => {
+            itself("the integers are finer than half, and so is their scale")
+        }
         "Range" => all("Range counts"),
         "MelWeightMatrix" => all("MelWeightMatrix counts frequencies"),
-        "ScatterElements" | "ScatterND" if accumulates(facts, node) => {
-            Some(Sink { what: "repeated indices accumulate one by one".into(), itself: true, values: Vec::new() })
-        }
+        "ScatterElements" | "ScatterND" if accumulates(facts, node) => itself("repeated indices accumulate one by one"),
         "Sin" | "Cos" if counted() || weighed() || is_computed(facts, node) => {
             all(&format!("{op} is taken of a position"))
         }
@@ -141,9 +144,21 @@ fn sink(facts: &Facts, node: NodeId, kinds: &[Kind]) -> Option<Sink> {
     }
 }
 
-/// Scatter operators that add up round every time in the type of their data.
+/// Scatter operators that add up or multiply round every time in the type of their data. The largest and the least are taken
+/// without rounding; but of a ScatterND that does, ONNX Runtime's CPU provider has no half form.
 fn accumulates(facts: &Facts, node: NodeId) -> bool {
-    facts.nodes[node].node.string("reduction").is_some_and(|r| r != "none")
+    let exact: &[&str] = if facts.op(node) == "ScatterND" { &["none"] } else { &["none", "max", "min"] };
+    match facts.attribute(node, "reduction") {
+        Some(AttributeValue::String(how)) => !exact.iter().any(|e| e.as_bytes() == &**how),
+        _ => false,
+    }
+}
+
+/// True if a QuantizeLinear makes integers of more than 8 bits: half has 11 bits, and its numbers end where those of 16 do.
+fn is_finer_than_half(facts: &Facts, node: NodeId) -> bool {
+    let made = facts.nodes[node].outputs.first().copied().flatten();
+    let dtype = made.and_then(|v| facts.values[v].ty.as_ref()?.tensor_dtype());
+    matches!(dtype, Some(DataType::Int16 | DataType::Uint16 | DataType::Int32))
 }
 
 /// True if an operand is the result of arithmetic, whose rounding to half would come before.

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Judges a converter on the ONNX backend node suite: thousands of one-operator models with FP32 I/O kept.
+"""Judges a converter on the ONNX backend node suite: thousands of one-operator models.
 
-    python tests/python/node_suite.py --mezzo target/release/mezzo [--json report.json] [--only TEXT]
+    python tests/python/node_suite.py --mezzo target/release/mezzo [--io half] [--policy pure] [--judge reference]
+                                      [--json report.json] [--only TEXT]
 
-Eligible: a float32 graph input, and the FP32 run in ONNX Runtime CPU matches the suite's outputs.
-Strict: it converts, passes the full checker, loads in ONNX Runtime and matches the FP32 run within FP16 tolerance.
+Eligible: a float32 graph input, and the FP32 run (ONNX Runtime CPU, or `--judge reference`) matches the suite's outputs.
+Strict: it converts, passes the full checker, loads in ONNX Runtime and matches the FP32 run within FP16 tolerance. Where the
+inputs are half (`--io half`), the FP32 run reads the same numbers: the inputs rounded to half.
 Really FP16: strict, and a node other than Cast consumes FP16; counted among the cases with an operator that allows FP16.
 Wrong: it converts, is valid and runs, but gives other values. That is worse than an error, so it is counted by itself.
 """
@@ -16,6 +18,7 @@ import re
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -25,12 +28,27 @@ import onnxruntime
 
 from isolation import Broken, isolated_map
 from mezzo_cli import Mezzo
-from node_cases import mismatch, node_cases, run
+from node_cases import mismatch, node_cases
+from node_runs import RUNS, for_model, rounded, widened
 from node_types import allows_half, consumes_half
 
 STAGES = ("convert", "check", "load and run", "compare")
 # ONNX Runtime's FFT rounds more than the suite's 1e-7 allows where the exact result is zero.
 FP32_ATOL = 1e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is judged, and by whom."""
+
+    converter: str
+    io: str = "keep"
+    policy: str = "safe"
+    judge: str = "runtime"
+
+    def options(self):
+        kept = ["--keep-io"] if self.io == "keep" else []
+        return kept + (["--policy", self.policy] if self.policy != "safe" else [])
 
 
 def fp16_tolerance(want):
@@ -44,14 +62,15 @@ def copy(source, target):
 
 
 @functools.cache
-def converter(name):
+def converter(settings):
     """`identity`, `python:MODULE:FUNCTION` (called with two paths, raises on failure), or the path of a mezzo command."""
+    name = settings.converter
     if name == "identity":
         return copy
     if name.startswith("python:"):
         _, module, function = name.split(":")
         return getattr(import_module(module), function)
-    return lambda source, target: Mezzo(name).convert(source, target, "--keep-io")
+    return lambda source, target: Mezzo(name).convert(source, target, *settings.options())
 
 
 def first_mismatch(got, want, allowed):
@@ -62,44 +81,54 @@ def first_mismatch(got, want, allowed):
     return None
 
 
-def reference(case):
-    """The FP32 outputs of ONNX Runtime, or None if the case is not eligible."""
+def reference(case, settings):
+    """The FP32 outputs, or why the case is not eligible."""
+    run = RUNS[settings.judge]
     try:
         got = run(case.path, case.inputs)
-    except Exception:  # no kernel, a type that numpy lacks: their exceptions have no common base
-        return None
-    return None if first_mismatch(got, case.expected, lambda x: FP32_ATOL + case.rtol * np.abs(x)) else got
+        difference = first_mismatch(got, case.expected, lambda x: FP32_ATOL + case.rtol * np.abs(x))
+        if difference:
+            return f"gives other values in FP32: {difference}"
+        return got if settings.io == "keep" else run(case.path, rounded(case.inputs))
+    except Exception as error:  # no kernel, a type that numpy lacks: their exceptions have no common base
+        return f"does not run in FP32: {text_of(error)}"
 
 
-def judge(task, converter_name):
+def text_of(error):
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def judge(task, settings):
     """The stage at which the case fails with its cause, or (None, consumes FP16)."""
     case, wanted = task
     target = case.path.with_suffix(".half.onnx")
     stage = iter(STAGES)
     try:
         current = next(stage)
-        converter(converter_name)(case.path, target)
+        converter(settings)(case.path, target)
         current = next(stage)
         onnx.checker.check_model(str(target), full_check=True)
         current = next(stage)
-        got = run(target, case.inputs)
+        got = widened(RUNS[settings.judge](target, for_model(target, case.inputs)))
     except Exception as error:
-        return current, f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-    difference = first_mismatch(got, wanted, fp16_tolerance)
+        return current, text_of(error)
+    difference = first_mismatch(got, widened(wanted), fp16_tolerance)
     return ("compare", difference) if difference else (None, consumes_half(onnx.load(target)))
 
 
-def judge_all(cases, name, workers):
-    """Rows {case, stage, cause, allows_half, half} for the eligible cases."""
-    references = isolated_map(reference, cases, workers)
+def judge_all(cases, settings, workers):
+    """Rows {case, stage, cause, allows_half, half} for the eligible cases, and why the others are not."""
+    references = isolated_map(functools.partial(reference, settings=settings), cases, workers)
+    references = [wanted.reason if isinstance(wanted, Broken) else wanted for wanted in references]
+    left_out = {case.name: wanted for case, wanted in zip(cases, references) if isinstance(wanted, str)}
     tasks = [(case, wanted) for case, wanted in zip(cases, references) if isinstance(wanted, dict)]
-    results = isolated_map(functools.partial(judge, converter_name=name), tasks, workers)
+    results = isolated_map(functools.partial(judge, settings=settings), tasks, workers)
     rows = []
     for (case, _), result in zip(tasks, results):
         stage, detail = ("crash or hang", result.reason) if isinstance(result, Broken) else result
         rows.append({"case": case.name, "stage": stage, "cause": detail if stage else None,
                      "allows_half": allows_half(onnx.load(case.path)), "half": stage is None and detail})
-    return rows
+    return rows, left_out
 
 
 def summary(rows):
@@ -133,26 +162,35 @@ def print_failures(rows):
         print("    " + "\n    ".join(left))
 
 
-def main():
+def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mezzo", "--converter", dest="converter", default="mezzo",
                         help="a mezzo command, `identity`, or `python:MODULE:FUNCTION`")
+    parser.add_argument("--io", choices=["keep", "half"], default="keep", help="graph inputs and outputs: kept FP32, or half")
+    parser.add_argument("--policy", choices=["safe", "pure"], default="safe", help="the conversion's policy")
+    parser.add_argument("--judge", choices=sorted(RUNS), default="runtime", help="what runs the models")
     parser.add_argument("--only", metavar="TEXT", default="", help="cases whose name contains this; all must be strict")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts and one row for each case")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--min-strict", type=int, default=1232)
-    parser.add_argument("--min-half", type=int, default=1190)
+    parser.add_argument("--min-half", type=int, default=1164)
     parser.add_argument("--max-wrong", type=int, default=0)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse()
+    settings = Settings(arguments.converter, arguments.io, arguments.policy, arguments.judge)
     with tempfile.TemporaryDirectory() as folder:
-        rows = judge_all(node_cases(Path(folder), arguments.only), arguments.converter, arguments.workers)
+        rows, left_out = judge_all(node_cases(Path(folder), arguments.only), settings, arguments.workers)
     counts = summary(rows)
     print_failures(rows)
     print("\n{eligible} eligible, {strict} strict, {wrong} wrong; {allow_half} allow FP16, {really_half} really FP16"
           .format(**counts))
     if arguments.json:
         versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
-        arguments.json.write_text(json.dumps({"versions": versions, "counts": counts, "cases": rows}, indent=1) + "\n")
+        report = {"versions": versions, "settings": vars(settings), "counts": counts, "cases": rows, "left_out": left_out}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.only:
         return 0 if 0 < counts["eligible"] == counts["strict"] else 1
     reached = counts["strict"] >= arguments.min_strict and counts["really_half"] >= arguments.min_half
