@@ -138,6 +138,9 @@ fn unknown_operators_need_a_declared_type() {
             ..Graph::default()
         },
     );
+    let text = succeeds(&["inspect", &file]).out;
+    assert!(text.contains("backend 'cpu': lacks com.example::Frobnicate"), "{text}");
+    assert_eq!(json(&["inspect", &file])["cpu_lacks"], value!(["com.example::Frobnicate"]));
     refused(&["convert", &file, &out], 1, &["Frobnicate", "'a'"]);
     refused(&["convert", &file, &out, "--declare", "a"], 1, &["'a'", "NAME=TYPE"]);
     refused(&["convert", &file, &out, "--declare", "a=fp33"], 1, &["'fp33'"]);

@@ -31,6 +31,11 @@ use crate::Result;
 use crate::model::Model;
 use std::sync::Arc;
 
+/// True if there is an operator of that domain ("" is ai.onnx) and type. It may still lack an element type or a form.
+pub fn has_operator(domain: &str, op_type: &str) -> bool {
+    ops::operators().any(|operator| operator == (domain, op_type))
+}
+
 /// The CPU backend.
 pub struct CpuBackend;
 

@@ -5,11 +5,12 @@ use crate::output::{bytes, plural, printable, table};
 use crate::progress::Progress;
 use crate::{load, output};
 use mezzo::Result;
+use mezzo::backend::cpu::has_operator;
 use mezzo::backend::{EngineInfo, IoDim, IoInfo};
 use mezzo::engine::Engine;
-use mezzo::model::{AttributeValue, DataType, Function, Graph, Model, Node, OpsetId, SparseTensor, Tensor};
+use mezzo::model::{AttributeValue, DataType, Function, Graph, Model, Name, Node, OpsetId, SparseTensor, Tensor};
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 /// Describe a model or an engine: inputs, outputs, operators, constants
@@ -69,9 +70,13 @@ struct Counts {
     nodes: u64,
     by_type: BTreeMap<String, u64>,
     subgraphs: u64,
+    /// Domain and name of the model's own functions.
+    functions: HashSet<(Name, Name)>,
     initializers: Tally,
     /// Tensors that are attributes: those of Constant nodes, most of all.
     attributes: Tally,
+    /// Operators that the CPU backend lacks.
+    cpu_lacks: BTreeSet<String>,
 }
 
 /// Tensors and their bytes, by element type.
@@ -115,6 +120,7 @@ impl Tally {
 impl Counts {
     fn of(model: &Model) -> Counts {
         let mut counts = Counts::default();
+        counts.functions = model.functions.iter().map(|f| (f.domain.clone(), f.name.clone())).collect();
         counts.graph(&model.graph);
         model.functions.iter().for_each(|f| counts.nodes(&f.nodes));
         counts
@@ -129,6 +135,10 @@ impl Counts {
     fn nodes(&mut self, nodes: &[Node]) {
         for node in nodes {
             self.nodes += 1;
+            let local = || self.functions.contains(&(node.domain.clone(), node.op_type.clone()));
+            if !has_operator(node.domain(), &node.op_type) && !local() {
+                self.cpu_lacks.insert(operator(node.domain(), &node.op_type));
+            }
             *self.by_type.entry(operator(node.domain(), &node.op_type)).or_default() += 1;
             for attribute in &node.attributes {
                 match &attribute.value {
@@ -193,6 +203,7 @@ fn model_json(model: &Model) -> Json {
         "inputs": io_json(&inputs),
         "outputs": io_json(&outputs),
         "nodes": {"count": counts.nodes, "by_type": counts.by_type},
+        "cpu_lacks": counts.cpu_lacks,
         "subgraphs": counts.subgraphs,
         "initializers": counts.initializers.json(),
         "tensor_attributes": counts.attributes.json(),
@@ -220,6 +231,13 @@ fn model_text(model: &Model) -> String {
     types.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let rows: Vec<Vec<String>> = types.iter().map(|(t, n)| vec![printable(t), n.to_string()]).collect();
     lines.extend(Some(table(&rows, &[1])).filter(|t| !t.is_empty()));
+    lines.push(match counts.cpu_lacks.is_empty() {
+        true => "backend 'cpu': has all of these operators".into(),
+        false => {
+            let lacks: Vec<&str> = counts.cpu_lacks.iter().map(String::as_str).collect();
+            format!("backend 'cpu': lacks {}", printable(&lacks.join(", ")))
+        }
+    });
     lines.push(format!("initializers: {}", counts.initializers.text()));
     if !counts.attributes.0.is_empty() {
         lines.push(format!("tensors in nodes: {}", counts.attributes.text()));

@@ -127,6 +127,11 @@ const FAMILIES: &[&[Entry]] = &[
     deform_conv::TABLE,
 ];
 
+/// Domain and type of every operator there is; ai.onnx is the empty domain.
+pub fn operators() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FAMILIES.iter().flat_map(|family| family.iter()).map(|e| (e.domain, e.op))
+}
+
 /// The kernel of a node; `Unsupported` names the operator where there is none.
 pub fn build(cx: &NodeCx) -> Built {
     let (domain, op) = (cx.node.domain(), &*cx.node.op_type);
