@@ -63,7 +63,10 @@ def attention(rng, f):
     yield Case("attention fp64", "Attention", [x.astype(np.float64) for x in (q, k, w)], judge="ref", tolerance=1e-9)
     yield Case("attention fp16", "Attention", [x.astype(np.float16) for x in (q, k, w)], judge="ref", tolerance=3e-3)
     yield Case("attention of two types", "Attention", [q, k, w.astype(np.float64)], judge="ref")
-    yield Case("attention one query", "Attention", [f(b, 6, 1, d), k, w])
+    yield Case("attention one query", "Attention", [f(b, 6, 1, d), k, w, f(b, 6, 1, s)], ["y", "", "", "qk"], opset=23,
+               qk_matmul_output_mode=2)
+    yield Case("attention one query, joined heads", "Attention", [f(b, 1, 6 * d), f(b, s, 2 * d), f(b, s, 2 * v)],
+               opset=23, q_num_heads=6, kv_num_heads=2)
     yield Case("attention lengths", "Attention", [q, k, w, None, None, None, np.array([s, 40])], is_causal=1)
     yield Case("attention short mask", "Attention", [q, k, w, f(n, 60), None, None, np.array([60, 40])], judge="ref")
     yield Case("attention window", "Attention", [q, k, w, f(1, 6, 1, s), None, None, np.array([s, 40])], opset=25,
