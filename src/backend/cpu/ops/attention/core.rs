@@ -48,6 +48,12 @@ impl Heads {
         }
     }
 
+    /// Single tokens of heads that share a key, seen as the rows of one head: the key is then read once for all.
+    pub fn grouped(self, group: usize) -> Heads {
+        let (heads, by_head) = (self.heads / group.max(1), self.by_head * group);
+        Heads { heads, rows: group, by_head, by_row: self.by_head, ..self }
+    }
+
     /// Where a row of a head begins.
     fn at(&self, batch: usize, head: usize, row: usize) -> usize {
         batch * self.heads * self.rows * self.width + head * self.by_head + row * self.by_row

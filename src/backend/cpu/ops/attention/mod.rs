@@ -145,11 +145,11 @@ impl Attention {
         let hq = Heads::of(q, self.q_heads, "the query")?;
         let (hk, hv) = (Heads::of(k, self.kv_heads, "the key")?, Heads::of(v, self.kv_heads, "the value")?);
         let scale = self.scale.map_or_else(|| 1.0 / (hq.width as f64).sqrt(), f64::from);
-        let o = Operands { q: (q.slice::<T>()?, hq), k: (k.slice()?, hk), v: (v.slice()?, hv), scale };
+        let mut o = Operands { q: (q.slice::<T>()?, hq), k: (k.slice()?, hk), v: (v.slice()?, hv), scale };
         o.check()?;
         let over = [hq.batch, hq.heads, hq.rows, hk.rows];
         let dims = [hq.batch, hq.heads, hq.rows, hv.width];
-        let (heads, dims) = match joined {
+        let (mut heads, dims) = match joined {
             true => (Heads::side_by_side(dims), vec![dims[0], dims[2], dims[1] * dims[3]]),
             false => (Heads::apart(dims), dims.to_vec()),
         };
@@ -174,7 +174,13 @@ impl Attention {
             total: mask.as_ref().map_or(hk.rows, |m| m.width().min(hk.rows)),
         };
         let shown = seen.as_mut().map(|s| s.slice_mut::<T>()).transpose()?;
+        let group = hq.heads / hk.heads.max(1);
+        let together = hq.rows == 1 && group > 1;
+        if together {
+            (o.q.1, heads) = (hq.grouped(group), heads.grouped(group));
+        }
         let step = |place: [usize; 3], row: &mut [T::C], shown: Option<&mut [T::C]>| {
+            let place = if together { [place[0], place[1] * group + place[2], 0] } else { place };
             vectorize(|| self.row(&span, mask.as_ref(), place, row, shown));
         };
         core::attend(cx, &o, &step, (y.slice_mut::<T>()?, &heads), shown)?;
