@@ -20,6 +20,7 @@ mod pad;
 mod pool;
 mod quantize;
 mod quantized;
+mod re2;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -105,6 +106,7 @@ const FAMILIES: &[&[Entry]] = &[
     quantize::TABLE,
     quantized::TABLE,
     signal::TABLE,
+    strings::TABLE,
     control::TABLE,
     sequence::TABLE,
 ];
