@@ -14,6 +14,7 @@ mod layout;
 mod limits;
 mod logic;
 mod matmul;
+mod ml;
 mod node;
 mod norm;
 mod pad;
@@ -29,6 +30,7 @@ mod sequence;
 mod signal;
 mod softmax;
 mod strings;
+mod tfidf;
 mod unary;
 mod window;
 
@@ -107,6 +109,8 @@ const FAMILIES: &[&[Entry]] = &[
     quantized::TABLE,
     signal::TABLE,
     strings::TABLE,
+    tfidf::TABLE,
+    ml::TABLE,
     control::TABLE,
     sequence::TABLE,
 ];
