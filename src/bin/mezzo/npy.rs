@@ -54,7 +54,10 @@ pub fn write(path: &Path, tensor: &TensorValue) -> Result<AtomicFile> {
 pub fn parse(bytes: &[u8]) -> Result<TensorValue> {
     let truncated = || err!(InvalidFile, "the .npy file ends within its header: save it again with numpy.save");
     let Some(rest) = bytes.strip_prefix(MAGIC) else {
-        bail!(InvalidFile, "not a .npy file: save the array with numpy.save (an .npz archive goes to mezzo convert --samples)");
+        bail!(
+            InvalidFile,
+            "not a .npy file: save the array with numpy.save (an .npz archive goes to mezzo convert --samples)"
+        );
     };
     let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(truncated)?;
     let (len, rest) = match version {

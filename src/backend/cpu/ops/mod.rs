@@ -18,12 +18,14 @@ mod limits;
 mod logic;
 mod loss;
 mod matmul;
+mod ml;
 mod node;
 mod norm;
 mod pad;
 mod pool;
 mod quantize;
 mod quantized;
+mod re2;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -35,6 +37,7 @@ mod signal;
 mod softmax;
 mod stateful;
 mod strings;
+mod tfidf;
 mod transformer;
 mod unary;
 mod unpool;
@@ -115,6 +118,9 @@ const FAMILIES: &[&[Entry]] = &[
     quantize::TABLE,
     quantized::TABLE,
     signal::TABLE,
+    strings::TABLE,
+    tfidf::TABLE,
+    ml::TABLE,
     control::TABLE,
     sequence::TABLE,
     loss::TABLE,

@@ -1,5 +1,6 @@
 //! What a kernel's constructor sees of its node, and what a kernel sees of its inputs.
 
+use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::plan::Body;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
@@ -121,6 +122,17 @@ impl NodeCx<'_> {
                 .collect::<Result<Vec<_>>>()
                 .map(Some),
             Some(_) => Err(self.wrong(name, "a list of strings")),
+        }
+    }
+
+    /// A tensor attribute that may be left out.
+    pub fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+        match self.node.attribute(name) {
+            None => Ok(None),
+            Some(AttributeValue::Tensor(t)) => {
+                Tensor::from_model(&Pool::new(usize::MAX), &t.tensor).map(|t| Some(t.detached()))
+            }
+            Some(_) => Err(self.wrong(name, "a tensor")),
         }
     }
 

@@ -1,0 +1,23 @@
+//! Operators of the domain `ai.onnx.ml`.
+
+mod feature;
+mod label;
+mod post;
+mod tree_node;
+mod trees;
+
+use super::{Built, Entry, NodeCx, entry_in};
+
+const DOMAIN: &str = "ai.onnx.ml";
+
+const fn ml(op: &'static str, build: fn(&NodeCx) -> Built) -> Entry {
+    entry_in(DOMAIN, op, build)
+}
+
+/// The operators of this family.
+pub const TABLE: &[Entry] = &[
+    ml("ArrayFeatureExtractor", feature::array_feature_extractor),
+    ml("Binarizer", feature::binarizer),
+    ml("LabelEncoder", label::build),
+    ml("TreeEnsemble", tree_node::tree_ensemble),
+];
