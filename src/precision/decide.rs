@@ -11,7 +11,7 @@ use super::{explicit, in_range, meaning, norms, passthrough, wide};
 use crate::model::schema::{Param, ParamType, Schema};
 use crate::model::{AttributeValue, DataType, Tensor, TypeKind, ValueType};
 use crate::{Result, bail};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What becomes of a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +44,8 @@ pub(super) struct Decisions {
     pub choices: Vec<Choice>,
     /// Nodes whose schema lets them compute in half.
     pub legal: Vec<bool>,
+    /// Casts that the user named: they stay even where they do nothing.
+    pub kept_casts: HashSet<NodeId>,
     stats: HashMap<ValueId, Stats>,
     target: DataType,
 }
@@ -92,6 +94,7 @@ pub(super) fn decide(facts: &Facts, options: &ConvertOptions, links: &mut Links)
     let mut d = Decisions {
         choices: vec![Choice::Untouched; count],
         legal: vec![false; count],
+        kept_casts: HashSet::new(),
         stats: HashMap::new(),
         target: options.precision,
     };
@@ -271,16 +274,22 @@ fn by_user(facts: &Facts, options: &ConvertOptions, d: &mut Decisions) -> Result
     for node in 0..facts.nodes.len() {
         let n = &facts.nodes[node];
         let full = format!("{}::{}", n.node.domain, n.node.op_type);
+        let mut keep = |tensor: &str, text: String| {
+            if facts.op(node) == "Cast" {
+                d.kept_casts.insert(node);
+            }
+            d.keep(node, "kept_by_user", tensor, None, text);
+        };
         if let Some(op) = options.keep_op_types.iter().find(|op| ***op == *n.node.op_type || ***op == full) {
-            d.keep(node, "kept_by_user", "", None, format!("operator type '{op}' is kept in FP32 on request"));
+            keep("", format!("operator type '{op}' is kept in FP32 on request"));
         }
         if let Some(glob) = globs.find(&n.node.name) {
-            d.keep(node, "kept_by_user", "", None, format!("node name pattern '{glob}' is kept in FP32 on request"));
+            keep("", format!("node name pattern '{glob}' is kept in FP32 on request"));
         }
         for output in &n.node.outputs {
             if let Some(seen) = wanted.get_mut(&**output) {
                 *seen = true;
-                d.keep(node, "kept_by_user", output, None, format!("output '{output}' is kept in FP32 on request"));
+                keep(output, format!("output '{output}' is kept in FP32 on request"));
             }
         }
     }

@@ -148,8 +148,8 @@ impl Types {
     /// The type of what only Casts read: after a Cast that of its input, so that it does nothing and goes.
     fn undemanded(&self, chosen: &Chosen, v: ValueId) -> Wide {
         let facts = chosen.facts;
-        let input = facts.producer(v).filter(|n| facts.op(*n) == "Cast").and_then(|n| facts.input(n, 0));
-        let Some(input) = input else { return Float };
+        let cast = facts.producer(v).filter(|n| facts.op(*n) == "Cast" && !chosen.d.kept_casts.contains(n));
+        let Some(input) = cast.and_then(|n| facts.input(n, 0)) else { return Float };
         match &self.values[input] {
             Some(a) => a.native,
             None => {
