@@ -28,8 +28,8 @@ impl Step<'_> {
         let main = model.opset("") == Some(self.from);
         let functions: Vec<usize> =
             (0..model.functions.len()).filter(|i| model.functions[*i].opset() == Some(self.from)).collect();
-        let changes = |i: &usize| self.changes(&model.functions[*i].nodes);
-        if !(main && self.changes(&model.graph.nodes)) && !functions.iter().any(changes) {
+        let bodies = functions.iter().map(|i| &model.functions[*i].nodes).chain(main.then_some(&model.graph.nodes));
+        if !bodies.into_iter().any(|nodes| self.changes(nodes)) {
             return Ok(None);
         }
         let typing = infer_known(model)?;

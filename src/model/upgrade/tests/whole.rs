@@ -55,7 +55,7 @@ fn functions_are_upgraded_too() {
     };
     let call = |x: &str, y: &str| node("F", &[x], &[y]).with_ints("axes", &[0]);
     let x = info("x", Float32, &[1, 3]);
-    let new = up(&with_function(nodes(), &["axes"], vec![call("x", "y")], &[x.clone()]), 22);
+    let new = up(&with_function(nodes(), &["axes"], vec![call("x", "y")], std::slice::from_ref(&x)), 22);
     let f = &new.functions[0];
     assert_eq!(f.opset_imports[0].version, 22);
     let ops: Vec<&str> = f.nodes.iter().map(|n| &*n.op_type).collect();
