@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Judges the opset upgrade on models in old forms (old_forms.py) and on the ONNX backend suites.
 
-    python tests/python/upgrade_suite.py [--filter SUBSTRING] [--to VERSION ...] [--verbose] [--models FILE ...] -- PROGRAM
+    python tests/python/upgrade_suite.py [--filter SUBSTRING] [--to VERSION ...] [--verbose] [--lowered] -- PROGRAM
+    python tests/python/upgrade_suite.py --models FILE ... -- PROGRAM
 
 PROGRAM is the example `upgrade`, or a command that runs it. Every model is brought to version 22 and to the newest that ONNX Runtime runs; the result
 must pass ONNX's full checker where the old one does, and give the same outputs in ONNX Runtime (or, where that has no
@@ -31,7 +32,8 @@ from old_forms import old_forms
 RANDOM = ("bernoulli", "training", "random", "multinomial", "dropout_with")
 BAD = ("invalid", "different", "new one fails", "refused")
 # What has no form in newer versions; refusing it is right.
-REFUSALS = ("has lengths for the sequences",)
+REFUSALS = ("has lengths for the sequences", "which a node can give from version 12 on")
+LOWERED = (7, 10, 12, 17)
 # ONNX Runtime's kernel and the function it uses for a newer version differ: masked scores are the lowest number or minus
 # infinity. Only the reference is asked.
 REFERENCE_ONLY = ("_qk_matmul_bias_3d_mask_causal", "_qk_matmul_bias_4d_mask_causal")
@@ -176,6 +178,19 @@ def feeds_of(model, inputs):
     return {n: plain(v) for n, v in zip(names, inputs)}
 
 
+def lowered():
+    """The node suite's models as onnx.version_converter brings them down, where they then give the same."""
+    for name, model, feeds in suite():
+        own = max((o.version for o in model.opset_import if not o.domain), default=0)
+        expected = Expected(model, feeds)
+        if name.endswith("_expanded") or any(part in name for part in RANDOM):
+            continue
+        for version in (v for v in LOWERED if v < own):
+            low = converted(model, version)
+            if low is not None and not valid(low) and compare(low, expected, [in_runtime])[0] == "same":
+                yield f"{name} as of {version}", low, feeds
+
+
 def files(paths):
     """Models from files, with inputs made up until ONNX Runtime takes them."""
     for path in paths:
@@ -255,13 +270,15 @@ def main():
     parser.add_argument("program", nargs="+")
     parser.add_argument("--filter", default="")
     parser.add_argument("--to", type=int, nargs="*")
+    parser.add_argument("--lowered", action="store_true", help="also the node suite brought down to older versions")
     parser.add_argument("--models", type=Path, nargs="*", help="judge these instead")
     parser.add_argument("--verbose", action="store_true", help="also list what is neither good nor bad")
     options = parser.parse_args()
     versions = options.to or sorted({22, newest_that_runs()})
     bad = False
-    sets = (("old forms", old_forms()), ("stored models", stored()), ("node suite", suite()))
-    for title, models in (("files", files(options.models)),) if options.models else sets:
+    sets = [("old forms", old_forms()), ("stored models", stored()), ("node suite", suite())]
+    sets += [("lowered node suite", lowered())] if options.lowered else []
+    for title, models in [("files", files(options.models))] if options.models else sets:
         counts = collections.Counter()
         models = [m for m in models if options.filter in m[0]]
         with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ mod step;
 mod tests;
 
 use super::graph::norm_domain;
-use super::{Model, Name, OpsetId};
+use super::{Model, Name};
 use crate::{Result, bail};
 use std::collections::HashSet;
 use step::Step;
@@ -66,11 +66,12 @@ pub fn upgrade(model: &Model, to: i64) -> Result<Model> {
     for from in oldest..to {
         // A node that has no form in the next version is kept as it is, so that what comes later is reported too.
         match (Step { model: &new, from, last: to, problems: &mut problems }).apply() {
-            Ok(next) => new = next,
+            Ok(next) => new = next.unwrap_or(new),
             Err(e) if problems.is_empty() => return Err(e),
             // What was kept may be what is wrong.
             Err(_) => break,
         }
+        advance(&mut new, from);
     }
     refuse(&problems, to)?;
     super::infer::check_known(&new).map_err(|e| e.context(format!("after the upgrade to version {to} of ai.onnx")))?;
@@ -98,9 +99,14 @@ fn raise_ir_version(model: &mut Model, least: i64) {
     model.ir_version = least;
 }
 
-/// Sets the version of ai.onnx in a list of imports.
-fn set_opset(imports: &mut [OpsetId], version: i64) {
-    imports.iter_mut().filter(|o| norm_domain(&o.domain).is_empty()).for_each(|o| o.version = version);
+/// Raises every import of version `from` of ai.onnx by one.
+fn advance(model: &mut Model, from: i64) {
+    let functions = model.functions.iter_mut().map(|f| &mut f.opset_imports);
+    for import in functions.chain([&mut model.opset_imports]).flatten() {
+        if norm_domain(&import.domain).is_empty() && import.version == from {
+            import.version += 1;
+        }
+    }
 }
 
 fn refuse(problems: &[String], to: i64) -> Result<()> {

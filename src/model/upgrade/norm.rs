@@ -105,15 +105,19 @@ fn group_shape(data: &Name, groups: i64, channels: Option<i64>, c: &mut Context)
     c.op("Concat", "_group_shape", &[&groups, &each], &[("axis", AttributeValue::Int(0))])
 }
 
+/// Constants up to this many elements are repeated here; nodes do it for others.
+const MAX_REPEATED: usize = 1 << 20;
+
 /// A constant with each of its `groups` elements `times` in a row.
 fn repeated(old: &Tensor, groups: i64, times: i64) -> Option<Tensor> {
     let (groups, times) = (usize::try_from(groups).ok()?, usize::try_from(times).ok()?);
+    let count = groups.checked_mul(times).filter(|n| *n <= MAX_REPEATED)?;
     if old.len() != groups {
         return None;
     }
     let size = old.dtype().element_size()?;
     let old_bytes = old.bytes().ok()?;
     let bytes: Vec<u8> = old_bytes.chunks(size).flat_map(|one| one.repeat(times)).collect();
-    let dims = vec![i64::try_from(groups.checked_mul(times)?).ok()?];
+    let dims = vec![i64::try_from(count).ok()?];
     Tensor::new(old.dtype(), dims, Storage::Bytes(bytes.into())).ok()
 }

@@ -13,7 +13,9 @@ pub(super) fn scan_9(mut node: Node, c: &mut Context) -> Adapted {
     }
     let scanned = decided(take_int(&mut node, "num_scan_inputs")?, "num_scan_inputs", 0)?;
     let directions = decided(take_ints(&mut node, "directions")?, "directions", Vec::new())?;
-    let count = node.inputs.len().saturating_sub(1);
+    let Some(count) = node.inputs.len().checked_sub(1) else {
+        return Err("it has no inputs: correct the model".into());
+    };
     let Some(body) = node.attributes.iter().find_map(|a| match &a.value {
         AttributeValue::Graph(g) if &*a.name == "body" => Some(g),
         _ => None,

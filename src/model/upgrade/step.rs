@@ -3,7 +3,7 @@
 use super::adapters;
 use super::context::Context;
 use super::scope::{Body, Scope};
-use super::{set_opset, softmax};
+use super::softmax;
 use crate::Result;
 use crate::model::infer::{Typing, infer_known};
 use crate::model::names::Taken;
@@ -22,36 +22,33 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    pub fn apply(mut self) -> Result<Model> {
+    /// The model with new nodes where some have an adapter; its imports are still those of the old version.
+    pub fn apply(mut self) -> Result<Option<Model>> {
         let model = self.model;
-        let mut new = model.clone();
         let main = model.opset("") == Some(self.from);
         let functions: Vec<usize> =
             (0..model.functions.len()).filter(|i| model.functions[*i].opset() == Some(self.from)).collect();
-        if main && self.changes(&model.graph.nodes)
-            || functions.iter().any(|i| self.changes(&model.functions[*i].nodes))
-        {
-            let typing = infer_known(model)?;
-            let ranks = self.from + 1 == softmax::STEP;
-            if main {
-                let scope = Scope::new(Body::Graph(&model.graph), vec![&typing], None, ranks);
-                new.graph = self.graph(&model.graph, &scope, &mut Taken::of_graph(&model.graph));
-            }
-            let mut calls = Calls { model, found: HashMap::new(), seen: HashSet::new() };
-            calls.collect(&model.graph.nodes, &typing);
-            for &i in &functions {
-                let function = &model.functions[i];
-                let typings = calls.found.remove(&i).unwrap_or_default();
-                let scope = Scope::new(Body::Function(function), typings, None, ranks);
-                let mut taken = Taken::of_function(function);
-                new.functions[i].nodes = self.nodes(&scope, &mut taken, None).0;
-            }
+        let bodies = functions.iter().map(|i| &model.functions[*i].nodes).chain(main.then_some(&model.graph.nodes));
+        if !bodies.into_iter().any(|nodes| self.changes(nodes)) {
+            return Ok(None);
         }
+        let typing = infer_known(model)?;
+        let ranks = self.from + 1 == softmax::STEP;
+        let mut new = model.clone();
         if main {
-            set_opset(&mut new.opset_imports, self.from + 1);
+            let scope = Scope::new(Body::Graph(&model.graph), vec![&typing], None, ranks);
+            new.graph = self.graph(&model.graph, &scope, &mut Taken::of_graph(&model.graph));
         }
-        functions.iter().for_each(|i| set_opset(&mut new.functions[*i].opset_imports, self.from + 1));
-        Ok(new)
+        let mut calls = Calls { model, found: HashMap::new(), seen: HashSet::new() };
+        calls.collect(&model.graph.nodes, &typing);
+        for &i in &functions {
+            let function = &model.functions[i];
+            let typings = calls.found.remove(&i).unwrap_or_default();
+            let scope = Scope::new(Body::Function(function), typings, None, ranks);
+            let mut taken = Taken::of_function(function);
+            new.functions[i].nodes = self.nodes(&scope, &mut taken, None).0;
+        }
+        Ok(Some(new))
     }
 
     /// True if some node, or one inside of it, has an adapter.
