@@ -12,6 +12,10 @@
 //! | `kernels/` | arithmetic on slices |
 //! | `tensor`, `value`, `memory`, `threads` | what they work on |
 
+// The loops of `with_elem!` and its like are written once for all element types: what is a clone or a cast for one of them
+// is nothing for another.
+#![allow(clippy::clone_on_copy, clippy::unnecessary_cast)]
+
 mod context;
 mod engine;
 mod exec;

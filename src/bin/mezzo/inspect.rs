@@ -119,8 +119,8 @@ impl Tally {
 
 impl Counts {
     fn of(model: &Model) -> Counts {
-        let mut counts = Counts::default();
-        counts.functions = model.functions.iter().map(|f| (f.domain.clone(), f.name.clone())).collect();
+        let functions = model.functions.iter().map(|f| (f.domain.clone(), f.name.clone())).collect();
+        let mut counts = Counts { functions, ..Counts::default() };
         counts.graph(&model.graph);
         model.functions.iter().for_each(|f| counts.nodes(&f.nodes));
         counts

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Reads all arrays, with their names, in the archive's order.
 pub fn read(path: &Path) -> Result<Vec<(String, TensorValue)>> {
-    let file = File::open(path).map_err(|e| mezzo::Error::io(&format!("cannot open '{}'", path.display()), &e))?;
+    let file = File::open(path).map_err(|e| mezzo::Error::io(format!("cannot open '{}'", path.display()), &e))?;
     let damaged = |e: zip::result::ZipError| {
         err!(
             InvalidFile,

@@ -1,6 +1,9 @@
 //! Scalar mathematics for FP32 and FP64. The FP32 forms have no branches, so that loops over them use vector
 //! instructions; their coefficients were fitted for this project (tools/fit_math.py) and their errors are tested below.
 
+// Fitted coefficients have the digits that the fit gave them, and one of them is 2/sqrt(pi) rounded to FP32.
+#![allow(clippy::excessive_precision, clippy::approx_constant)]
+
 use super::gemm::Micro;
 use super::lane::Lane;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};

@@ -53,11 +53,11 @@ fn build(cx: &NodeCx) -> Built {
 
 /// Depthwise kernels are read as they are; all others are packed.
 fn is_depthwise(w: &Tensor, group: usize) -> bool {
-    group > 1 && w.dims()[1] == 1 && w.dims()[0] % group == 0
+    group > 1 && w.dims()[1] == 1 && w.dims()[0].is_multiple_of(group)
 }
 
 fn pack<T: FloatLane>(w: &Tensor, group: usize) -> Result<AnyPacked> {
-    if is_depthwise(w, group) || w.dims()[0] % group != 0 {
+    if is_depthwise(w, group) || !w.dims()[0].is_multiple_of(group) {
         return Ok(None);
     }
     let (m, k) = (w.dims()[0] / group, w.len() / w.dims()[0]);
@@ -352,7 +352,7 @@ fn conv_transpose<T: FloatLane>(
     w: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    if x.rank() < 3 || w.rank() != x.rank() || x.dims()[1] != w.dims()[0] || x.dims()[1] % t.group != 0 {
+    if x.rank() < 3 || w.rank() != x.rank() || x.dims()[1] != w.dims()[0] || !x.dims()[1].is_multiple_of(t.group) {
         bail!(
             ShapeMismatch,
             "an input of shape {:?} does not go with weights of shape {:?} in {} groups",

@@ -205,11 +205,6 @@ impl Inputs {
         self.take_value(i)?.into_tensor().map_err(|e| e.context(format_args!("input {i}")))
     }
 
-    /// Takes all inputs from `start` on.
-    pub fn take_from(&mut self, start: usize) -> Vec<Option<Val>> {
-        self.0.split_off(start.min(self.0.len()))
-    }
-
     /// All tensors, in order; an omitted one is an error.
     pub fn tensors(&self) -> Result<Vec<&Tensor>> {
         (0..self.len()).map(|i| self.tensor(i)).collect()

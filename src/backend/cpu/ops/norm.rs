@@ -306,7 +306,7 @@ fn lp(cx: &NodeCx) -> Built {
             let norm = if p == 1 { total } else { total.sqrt() };
             // A line of zeros stays zero.
             if norm != C::<T>::ZERO {
-                line.iter_mut().for_each(|v| *v = *v / norm);
+                line.iter_mut().for_each(|v| *v /= norm);
             }
         }), else other => Err(refuse("LpNormalization", other)))
     })
@@ -358,7 +358,7 @@ fn lrn(cx: &NodeCx) -> Built {
                 let high = (i + size / 2 + 1).min(n);
                 let mut total = C::<T>::ZERO;
                 squares[low..high].iter().for_each(|&s| total += s);
-                *v = *v / (k + a * total).pow(b);
+                *v /= (k + a * total).pow(b);
             }
         }), else other => Err(refuse("LRN", other)))
     })

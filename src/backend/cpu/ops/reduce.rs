@@ -252,15 +252,15 @@ fn integers<T: Integer>(cx: &Cx, kind: Kind, x: &Tensor, n: usize, inner: usize,
         for (k, out) in out.iter_mut().enumerate() {
             let values = (0..n).map(|i| data[(o * n + i) * inner + k].wide());
             *out = match kind {
-                Kind::Sum => T::wrap(values.fold(0, |a, b| a + b)),
-                Kind::Mean => T::wrap(values.fold(0, |a, b| a + b) / n as i128),
+                Kind::Sum => T::wrap(values.sum()),
+                Kind::Mean => T::wrap(values.sum::<i128>() / n as i128),
                 // The extremes of nothing are the ends of the type's range.
                 Kind::Max => values.max().map_or(T::saturate(i128::MIN), T::wrap),
                 Kind::Min => values.min().map_or(T::saturate(i128::MAX), T::wrap),
                 Kind::Prod => T::wrap(values.fold(1, |a: i128, b| a.wrapping_mul(b))),
                 Kind::L1 => T::wrap(values.fold(0, |a, b| a + b.abs())),
                 Kind::L2 => float(f64::sqrt, values.fold(0, |a, b| a + b * b)),
-                Kind::LogSum => float(f64::ln, values.fold(0, |a, b| a + b)),
+                Kind::LogSum => float(f64::ln, values.sum::<i128>()),
                 Kind::LogSumExp => T::saturate(values.map(|v| (v as f64).exp()).sum::<f64>().ln() as i128),
                 Kind::SumSquare => T::wrap(values.fold(0, |a, b| a.wrapping_add(b.wrapping_mul(b)))),
             };
@@ -326,7 +326,8 @@ fn cumulative(cx: &NodeCx) -> Built {
             t if t.is_float() => with_float!(t, T => {
                 use crate::backend::cpu::kernels::math::Float;
                 type C<T> = <T as Lane>::C;
-                let (zero, f): (C<T>, fn(C<T>, C<T>) -> C<T>) =
+                type Step<T> = fn(C<T>, C<T>) -> C<T>;
+                let (zero, f): (C<T>, Step<T>) =
                     if product { (C::<T>::ONE, |a, b| a * b) } else { (C::<T>::ZERO, |a, b| a + b) };
                 scan::<T>(x, &mut y, view, exclusive, reverse, zero, f)?;
             }, else other => return Err(ones(other))),

@@ -174,7 +174,7 @@ fn unique(cx: &NodeCx) -> Built {
         order_of.insert(0, at);
         let rows = super::layout::transpose(cx, &x, &order_of)?;
         let count = rows.dims()[0];
-        let width = if count == 0 { 0 } else { rows.len() / count };
+        let width = rows.len().checked_div(count).unwrap_or(0);
         let compare = comparison(&rows, width)?;
         let mut by_value: Vec<usize> = (0..count).collect();
         by_value.sort_by(|&a, &b| compare(a, b).then(a.cmp(&b)));

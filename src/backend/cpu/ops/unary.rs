@@ -58,7 +58,7 @@ macro_rules! functions {
 functions! {
     "Relu" cost 1 integer |v| v.max(0) => |x, p| if x < F::ZERO { F::ZERO } else { x };
     "LeakyRelu" ("alpha" = 0.01) cost 1 => |x, p| if x < F::ZERO { x * p[0] } else { x };
-    "ThresholdedRelu" ("alpha" = 1.0) cost 1 => |x, p| if x > p[0] { x } else if x.nan() { x } else { F::ZERO };
+    "ThresholdedRelu" ("alpha" = 1.0) cost 1 => |x, p| if x > p[0] || x.nan() { x } else { F::ZERO };
     "Sigmoid" cost 16 => |x, p| x.sigmoid();
     "HardSigmoid" ("alpha" = 0.2, "beta" = 0.5) cost 2 => |x, p| (x * p[0] + p[1]).larger(F::ZERO).smaller(F::ONE);
     "HardSwish" cost 2 => |x, p| x * (x * F::of(1.0 / 6.0) + F::of(0.5)).larger(F::ZERO).smaller(F::ONE);

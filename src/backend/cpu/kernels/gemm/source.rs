@@ -100,11 +100,6 @@ impl<T: Lane<C: Float>> Packed<T> {
         Ok(Packed { data, lanes, steps, width })
     }
 
-    /// Bytes held.
-    pub fn byte_len(&self) -> usize {
-        size_of_val(self.data.as_slice())
-    }
-
     fn at(&self, lane: usize, step: usize) -> &[T] {
         let padded = self.lanes.next_multiple_of(self.width);
         let depth = BLOCK_K.min(self.steps - step);
