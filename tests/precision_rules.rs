@@ -3,7 +3,7 @@
 mod onnx_builder;
 
 use mezzo::frontend::onnx::to_bytes;
-use mezzo::model::{AttributeValue, DataType, Model, Node, ValueInfo, ValueType};
+use mezzo::model::{AttributeValue, DataType, Graph, Model, Node, ValueInfo, ValueType};
 use mezzo::precision::{ConvertOptions, convert};
 use onnx_builder::{WEIGHTS, half, init, model, node, ops, rule_of, value, with};
 
@@ -197,4 +197,40 @@ fn integers_finer_than_half_are_quantised_in_fp32() {
         assert_eq!(rule_of(&done, "y"), rule, "{zero}");
         assert_eq!(rule_of(&done, "r"), "");
     }
+}
+
+fn body(nodes: Vec<Node>, inputs: Vec<ValueInfo>, outputs: Vec<ValueInfo>) -> AttributeValue {
+    AttributeValue::Graph(Box::new(Graph { name: Some("body".into()), nodes, inputs, outputs, ..Graph::default() }))
+}
+
+#[test]
+fn counts_are_kept_on_their_way_into_a_loop() {
+    let flag = |name: &str| ValueInfo::new(name, ValueType::tensor(DataType::Bool, Some(vec![])));
+    let float = |name: &str| value(name, DataType::Float32);
+    let choose = |source: &str| {
+        let branch = |op: &str, out: &str| body(vec![node(op, &[source], &[out])], vec![], vec![float(out)]);
+        let then = with(node("If", &["c"], &["chosen"]), "then_branch", branch("Identity", "same"));
+        with(then, "else_branch", branch("Neg", "negative"))
+    };
+    let round = body(
+        vec![node("Add", &["state", "one"], &["next"]), node("Identity", &["go"], &["on"])],
+        vec![ValueInfo::new("round", ValueType::tensor(DataType::Int64, Some(vec![]))), flag("go"), float("state")],
+        vec![flag("on"), float("next")],
+    );
+    let start = |source: &str| {
+        let first = vec![cast("ids", "position", F32), choose(source)];
+        let last = [with(node("Loop", &["", "c", "chosen"], &["rounds"]), "body", round.clone())];
+        let nodes = first.into_iter().chain(last).chain([node("Mul", &["x", "rounds"], &["y"])]).collect();
+        let mut m = with_ids(model(nodes, vec![init("one", &[1], &[1.0])]));
+        m.graph.inputs.push(flag("c"));
+        half(&m)
+    };
+    let done = start("position");
+    for kept in ["same", "negative", "next"] {
+        assert_eq!(rule_of(&done, kept), "meaning", "'{kept}'");
+    }
+    assert_eq!(rule_of(&done, "y"), "");
+    assert_eq!(done.model.graph.nodes[0].int("to"), Some(F32));
+    // An activation that a loop adds up is no count.
+    assert_eq!(start("x").report.float_nodes, 0);
 }

@@ -4,7 +4,7 @@
 //! Of activations, which are half where they come from, only the arithmetic right before such a place joins it.
 
 use super::decide::Decisions;
-use super::facts::{Facts, NodeId, Origin, ValueId};
+use super::facts::{Facts, GraphId, NodeId, Origin, ValueId};
 use super::kinds::{Kind, kinds};
 use super::links::Links;
 use super::products;
@@ -14,8 +14,8 @@ use std::collections::HashSet;
 /// Keeps such values and what makes them in FP32.
 pub(super) fn keep(facts: &Facts, d: &mut Decisions, links: &mut Links) {
     let kinds = kinds(facts);
-    keep_rounds(facts, d, links, &kinds);
-    let mut kept = HashSet::new();
+    let mut kept = Kept::new();
+    keep_rounds(facts, d, links, &kinds, &mut kept);
     for node in 0..facts.nodes.len() {
         let Some(sink) = sink(facts, node, &kinds) else { continue };
         if sink.values.is_empty() && !sink.itself {
@@ -31,8 +31,33 @@ pub(super) fn keep(facts: &Facts, d: &mut Decisions, links: &mut Links) {
         let counts = if matches!(facts.op(node), "Sin" | "Cos") { Kind::Weighed } else { Kind::Counted };
         let way = Back { facts, kinds: &kinds, counts, name: &name, text: &text };
         for v in sink.values {
-            way.keep(d, &mut kept, v);
+            way.keep(d, links, &mut kept, v);
         }
+    }
+}
+
+/// The values whose makers are kept already, for counts of which kind.
+type Kept = HashSet<(ValueId, Kind)>;
+
+/// The values that a value is, before it was handed into a body or out of one; empty for what an operator makes.
+fn handed_from(facts: &Facts, v: ValueId) -> Vec<ValueId> {
+    let value = &facts.values[v];
+    let graph = &facts.graphs[value.graph];
+    match (value.origin, graph.owner) {
+        (Origin::Node(n), _) if facts.has_linked_bodies(n) => {
+            let way = facts.way(n);
+            let Some(k) = facts.nodes[n].outputs.iter().position(|o| *o == Some(v)) else { return Vec::new() };
+            let made = |g: GraphId| facts.graphs[g].outputs.get(k + way.first_output).copied();
+            facts.nodes[n].bodies.iter().filter_map(|(_, g)| made(*g)).collect()
+        }
+        (Origin::Input, Some(n)) if facts.has_linked_bodies(n) => {
+            let way = facts.way(n);
+            let Some(i) = graph.inputs.iter().position(|input| *input == v) else { return Vec::new() };
+            let round = i.checked_sub(way.carried_from).filter(|j| *j < way.carried);
+            let round = round.and_then(|j| graph.outputs.get(j + way.first_output).copied());
+            facts.input(n, i + way.first_input).into_iter().chain(round).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -48,12 +73,23 @@ struct Back<'a, 'm> {
 
 impl Back<'_, '_> {
     /// Keeps what makes a value: of counts everything back to the source, of activations the arithmetic right before.
-    fn keep(&self, d: &mut Decisions, kept: &mut HashSet<(NodeId, Kind)>, v: ValueId) {
+    fn keep(&self, d: &mut Decisions, links: &mut Links, kept: &mut Kept, v: ValueId) {
         let mut stack = vec![v];
         while let Some(v) = stack.pop() {
+            if !self.facts.values[v].is_f32() || !kept.insert((v, self.counts)) {
+                continue;
+            }
+            let handed = handed_from(self.facts, v);
+            if !handed.is_empty() {
+                // Counts stay FP32 on their way into bodies and out of them.
+                if self.is_count(v) {
+                    links.keep_value(v);
+                    stack.extend(handed);
+                }
+                continue;
+            }
             let Some(maker) = self.facts.producer(v) else { continue };
-            let joins = self.is_count(v) || is_elementwise(self.facts, maker);
-            if !joins || self.facts.has_linked_bodies(maker) || !kept.insert((maker, self.counts)) {
+            if !self.is_count(v) && !is_elementwise(self.facts, maker) {
                 continue;
             }
             d.keep(maker, "meaning", self.name, None, self.text.to_string());
@@ -70,7 +106,7 @@ impl Back<'_, '_> {
 }
 
 /// Counts that a loop carries from round to round stay FP32: in half, 2048 + 1 is 2048.
-fn keep_rounds(facts: &Facts, d: &mut Decisions, links: &mut Links, kinds: &[Kind]) {
+fn keep_rounds(facts: &Facts, d: &mut Decisions, links: &mut Links, kinds: &[Kind], kept: &mut Kept) {
     for n in 0..facts.nodes.len() {
         if !facts.has_linked_bodies(n) {
             continue;
@@ -82,12 +118,10 @@ fn keep_rounds(facts: &Facts, d: &mut Decisions, links: &mut Links, kinds: &[Kin
                 if !facts.values[v].is_f32() || kinds[v] != Kind::Counted {
                     continue;
                 }
-                links.keep_value(v);
-                let Some(&out) = facts.graphs[g].outputs.get(j + way.first_output) else { continue };
                 let name = facts.values[v].name.to_string();
                 let text = format!("it counts '{name}' round by round, and half counts exactly only to 2048");
                 let way = Back { facts, kinds, counts: Kind::Counted, name: &name, text: &text };
-                way.keep(d, &mut HashSet::new(), out);
+                way.keep(d, links, kept, v);
             }
         }
     }
