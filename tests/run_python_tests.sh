@@ -15,6 +15,12 @@ mkdir -p build
 "$python" tests/python/type_check.py -- "${CARGO:-cargo}" run --quiet --locked --features cli --example check_types --
 "$python" tools/opset_changes.py --check
 "$python" tests/python/upgrade_suite.py -- "${CARGO:-cargo}" run --quiet --locked --features cli --example upgrade
+"${CARGO:-cargo}" build --quiet --locked --features cli --example run_cases
+cases=${CARGO_TARGET_DIR:-target}/debug/examples/run_cases
+"$python" tests/python/cpu_node_suite.py "$cases" --show wrong crash error --min-share 0.99
+"$python" tests/python/cpu_random_cases.py "$cases"
+"$python" tests/python/cpu_bad_shapes.py "$cases"
+"$python" tests/python/node_suite.py --mezzo "$mezzo"
 "$python" tests/python/make_models.py build/fixtures
 "$python" tests/python/judge.py --mezzo "$mezzo" --fixtures build/fixtures --digits tests/data/digits
 "$python" tests/python/published.py --mezzo "$mezzo" --cache build/published

@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -100,14 +100,43 @@ def difference(got, want, allowed):
             return f"cannot be compared: {e}"
 
 
+KINDS = {"float32": "FP32", "float64": "FP64", "float16": "FP16", "bfloat16": "BF16", "object": "strings", "bool": "bool"}
+SMALL = ("float8", "float6", "float4", "int4", "uint4", "int2", "uint2")
+
+
+def groups(model):
+    """Kinds of types of the model's inputs and outputs; a case counts in each of its groups."""
+    found = set()
+    for info in [*model.graph.input, *model.graph.output]:
+        kind = info.type.WhichOneof("value")
+        if kind != "tensor_type":
+            found.add("sequences, optionals, maps")
+            continue
+        name = onnx.TensorProto.DataType.Name(info.type.tensor_type.elem_type).lower()
+        name = {"float": "float32", "double": "float64", "string": "object"}.get(name, name)
+        small = name.startswith(SMALL)
+        found.add("below a byte, and 8-bit floats" if small else KINDS.get(name, "integers" if "int" in name else name))
+    return found
+
+
+def print_groups(tally):
+    for group, counts in sorted(tally.items()):
+        print(f"  {group:32} {counts['pass']:5} of {sum(counts.values())}")
+
+
+# What runtimes commonly leave out; the rest is what they are compared on.
+UNCOMMON = {"sequences, optionals, maps", "strings", "below a byte, and 8-bit floats"}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=Path)
     parser.add_argument("--filter", default="")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", nargs="*", default=["wrong", "half", "crash"], help="verdicts to list")
+    parser.add_argument("--min-share", type=float, default=0.0, help="share of the cases that must pass, 0 to 1")
     arguments = parser.parse_args()
-    counts, verdicts = Counter(), {}
+    counts, verdicts, tally = Counter(), {}, defaultdict(Counter)
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(arguments.program, Path(folder) / "values")
         for case in cases(arguments.filter):
@@ -115,6 +144,10 @@ def main():
             verdict, message = ("outside", why) if why else judge(runner, case, Path(folder) / "model.onnx")
             counts[verdict] += 1
             verdicts[case.name] = (verdict, message)
+            if not why:
+                found = groups(case.model)
+                for group in found | ({"all but those three"} if not found & UNCOMMON else set()):
+                    tally[group][verdict] += 1
             if verdict in arguments.show:
                 print(f"{verdict:12} {case.name}: {message}")
     if arguments.json:
@@ -122,7 +155,11 @@ def main():
     counted = sum(n for verdict, n in counts.items() if verdict != "outside")
     print(", ".join(f"{verdict} {n}" for verdict, n in counts.most_common()),
           f"- {100 * counts['pass'] / max(counted, 1):.1f}% of {counted}")
-    raise SystemExit(1 if counts["wrong"] or counts["crash"] else 0)
+    print_groups(tally)
+    too_few = counts["pass"] < arguments.min_share * counted
+    if too_few:
+        print(f"fewer than {arguments.min_share:.1%} pass")
+    raise SystemExit(1 if counts["wrong"] or counts["crash"] or too_few else 0)
 
 
 if __name__ == "__main__":
