@@ -4,11 +4,10 @@ use super::super::cast::cast;
 use super::super::node::integers;
 use super::super::{Built, NodeCx, tensor_kernel};
 use super::tree_node::{check_len, places};
-use crate::backend::cpu::kernels::lane::{Lane, refuse};
 use crate::backend::cpu::kernels::movement::Elem;
 use crate::backend::cpu::tensor::{Tensor, Text};
 use crate::model::DataType::{self, Float32, Float64, Int64};
-use crate::{Result, bail, err, with_elem, with_number};
+use crate::{Result, bail, err, with_elem};
 use std::collections::HashMap;
 
 pub fn array_feature_extractor(cx: &NodeCx) -> Built {
@@ -29,7 +28,7 @@ pub fn array_feature_extractor(cx: &NodeCx) -> Built {
         with_elem!(x.dtype(), T => {
             let rows = T::view(x)?.chunks_exact(size.max(1));
             let out = T::view_mut(&mut y)?.chunks_exact_mut(places.len().max(1));
-            rows.zip(out).for_each(|(row, out)| out.iter_mut().zip(&places).for_each(|(o, &p)| *o = row[p].clone()));
+            rows.zip(out).for_each(|(row, out)| out.iter_mut().zip(&places).for_each(|(o, &p)| o.clone_from(&row[p])));
         });
         Ok(y)
     })
@@ -40,11 +39,10 @@ pub fn binarizer(cx: &NodeCx) -> Built {
     let threshold = f64::from(cx.float("threshold", 0.0)?);
     tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
+        let wide = cast(cx, x, Float64, true)?;
         let mut y = Tensor::new(cx.pool, DataType::Uint8, x.dims().to_vec())?;
         let out = y.slice_mut::<u8>()?.iter_mut();
-        with_number!(x.dtype(), T => {
-            out.zip(x.slice::<T>()?).for_each(|(o, v)| *o = (v.get() as f64 > threshold).into());
-        }, else other => return Err(refuse("Binarizer", other)));
+        out.zip(wide.slice::<f64>()?).for_each(|(o, &v)| *o = (v > threshold).into());
         cast(cx, &y, x.dtype(), true)
     })
 }

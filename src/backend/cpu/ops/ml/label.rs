@@ -106,8 +106,8 @@ impl Map {
         with_elem!(self.values.dtype(), T => {
             let (values, default) = (T::view(&self.values)?, T::view(&self.default)?);
             let found = keys(cx, x)?.into_iter().map(|k| self.places.get(&k).and_then(|&p| values.get(p)));
-            let rest = default.first().cloned().unwrap_or_default();
-            T::view_mut(&mut y)?.iter_mut().zip(found).for_each(|(o, v)| *o = v.cloned().unwrap_or_else(|| rest.clone()));
+            let rest = default.first().ok_or_else(|| err!(Internal, "a map has no default"))?;
+            T::view_mut(&mut y)?.iter_mut().zip(found).for_each(|(o, v)| o.clone_from(v.unwrap_or(rest)));
         });
         Ok(y)
     }

@@ -23,6 +23,7 @@ fn rows(cx: &Cx, x: &Tensor) -> Result<(Tensor, usize)> {
 fn per_feature(list: &[f32], width: usize, name: &str) -> Result<Vec<f64>> {
     match list {
         [one] => Ok(vec![f64::from(*one); width]),
+        _ if width == 0 => Ok(vec![]),
         all if all.len() == width => Ok(all.iter().map(|&v| v.into()).collect()),
         all => bail!(ShapeMismatch, "its attribute '{name}' has {} entries for {width} features", all.len()),
     }
@@ -34,6 +35,8 @@ pub fn scaler(cx: &NodeCx) -> Built {
     let scale = cx.floats("scale")?.unwrap_or_else(|| vec![1.0]);
     tensor_kernel(move |cx, inputs| {
         let (mut x, width) = rows(cx, inputs.tensor(0)?)?;
+        // Without rows, the width may be any number.
+        let width = if x.is_empty() { 0 } else { width };
         let (offset, scale) = (per_feature(&offset, width, "offset")?, per_feature(&scale, width, "scale")?);
         for row in x.slice_mut::<f64>()?.chunks_exact_mut(width.max(1)) {
             row.iter_mut().zip(offset.iter().zip(&scale)).for_each(|(v, (o, s))| *v = (*v - o) * s);
@@ -68,11 +71,10 @@ pub fn regressor(cx: &NodeCx) -> Built {
     let targets = usize::try_from(targets).ok().filter(|t| *t > 0);
     let targets = targets.ok_or_else(|| err!(InvalidModel, "its attribute 'targets' must be a positive number"))?;
     let coefficients = cx.floats("coefficients")?.unwrap_or_default();
-    let intercepts = match cx.floats("intercepts")? {
-        Some(list) if !list.is_empty() => list,
-        _ => vec![0.0; targets],
-    };
-    check_len("intercepts", intercepts.len(), targets)?;
+    let intercepts = cx.floats("intercepts")?.unwrap_or_default();
+    if !intercepts.is_empty() {
+        check_len("intercepts", intercepts.len(), targets)?;
+    }
     let post = Post::from_name(&cx.string("post_transform", "NONE")?)?;
     tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
@@ -87,8 +89,9 @@ pub fn regressor(cx: &NodeCx) -> Built {
         let mut y = Tensor::new(cx.pool, Float64, vec![x.dims()[0], targets])?;
         let out = y.slice_mut::<f64>()?.chunks_exact_mut(targets);
         for (row, out) in x.slice::<f64>()?.chunks_exact(width).zip(out) {
-            for ((o, weights), start) in out.iter_mut().zip(coefficients.chunks_exact(width)).zip(&intercepts) {
-                *o = f64::from(*start) + row.iter().zip(weights).map(|(x, &w)| x * f64::from(w)).sum::<f64>();
+            for (i, (o, weights)) in out.iter_mut().zip(coefficients.chunks_exact(width)).enumerate() {
+                let start = intercepts.get(i).copied().unwrap_or(0.0);
+                *o = f64::from(start) + row.iter().zip(weights).map(|(x, &w)| x * f64::from(w)).sum::<f64>();
             }
             post.apply(out);
         }

@@ -24,8 +24,16 @@ fn identifiers(cx: &NodeCx, name: &str, n: usize) -> Result<Vec<i64>> {
     Ok(all)
 }
 
-/// Nodes, and the roots of their trees in the order of the trees' numbers; each leaf is the leaf of its own place.
-fn forest(cx: &NodeCx) -> Result<(Vec<Node>, Vec<Next>, HashMap<(i64, i64), usize>)> {
+/// The nodes of all trees; each leaf is the leaf of its own place.
+struct Forest {
+    nodes: Vec<Node>,
+    /// In the order of the trees' numbers.
+    roots: Vec<Next>,
+    /// Places by tree and node number.
+    index: HashMap<(i64, i64), usize>,
+}
+
+fn forest(cx: &NodeCx) -> Result<Forest> {
     let modes = cx.strings("nodes_modes")?.ok_or_else(|| missing("nodes_modes"))?;
     let n = modes.len();
     let (trees, ids) = (identifiers(cx, "nodes_treeids", n)?, identifiers(cx, "nodes_nodeids", n)?);
@@ -70,12 +78,12 @@ fn forest(cx: &NodeCx) -> Result<(Vec<Node>, Vec<Next>, HashMap<(i64, i64), usiz
         let (yes, no) = if leaf { (Next::Leaf(i), Next::Leaf(i)) } else { (next(i, &sides[0])?, next(i, &sides[1])?) };
         nodes.push(Node { feature: if leaf { 0 } else { features[i] }, test, missing: track[i] != 0, yes, no });
     }
-    Ok((nodes, roots.into_values().collect(), index))
+    Ok(Forest { nodes, roots: roots.into_values().collect(), index })
 }
 
 pub fn build(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
-    let (nodes, roots, index) = forest(cx)?;
+    let Forest { nodes, roots, index } = forest(cx)?;
     let targets = cx.opt_int("n_targets")?.and_then(|t| usize::try_from(t).ok()).ok_or_else(|| missing("n_targets"))?;
     let weights = floats(cx, "target_weights")?.ok_or_else(|| missing("target_weights"))?;
     let trees = identifiers(cx, "target_treeids", weights.len())?;
@@ -95,8 +103,10 @@ pub fn build(cx: &NodeCx) -> Built {
         "MAX" => Aggregate::Max,
         other => bail!(InvalidModel, "its attribute 'aggregate_function' is '{other}'"),
     };
-    let base = floats(cx, "base_values")?.unwrap_or_else(|| vec![0.0; targets]);
-    check_len("base_values", base.len(), targets)?;
+    let base = floats(cx, "base_values")?.unwrap_or_default();
+    if !base.is_empty() {
+        check_len("base_values", base.len(), targets)?;
+    }
     let trees = Trees::new(nodes, roots, leaves, targets, aggregate)?;
     let post = Post::from_name(&cx.string("post_transform", "NONE")?)?;
     tensor_kernel(move |cx, inputs| {
