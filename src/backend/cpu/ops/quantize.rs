@@ -131,6 +131,8 @@ fn build_quantize(cx: &NodeCx) -> Built {
     cx.check_inputs(2, 3)?;
     let (at, block, saturate) = (cx.int("axis", 1)?, block_size(cx)?, cx.flag("saturate", true)?);
     let output = optional_type(cx, "output_dtype")?;
+    // The quotient is computed in FP32 even where the scale is a half, as all operators compute, unless the node says
+    // otherwise.
     let precision: fn(f32) -> f32 = match optional_type(cx, "precision")? {
         None | Some(Float32) => |v| v,
         Some(Float16) => |v| half::f16::from_f32(v).to_f32(),
@@ -252,4 +254,45 @@ fn build_dynamic(cx: &NodeCx) -> Built {
             Val::Tensor(Tensor::from_slice(cx.pool, Uint8, vec![], &[zero as u8])?),
         ])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::memory::Pool;
+
+    /// The scale of each element.
+    fn scales(dims: &[usize], scale: &[usize], at: i64, block: usize) -> Result<Vec<usize>> {
+        let pool = Pool::new(usize::MAX);
+        let tensor = |dims: &[usize]| Tensor::new(&pool, Uint8, dims.to_vec()).unwrap();
+        let mut all = Vec::new();
+        Grid::new(&tensor(dims), &tensor(scale), at, block)?.runs(|range, first, step| {
+            assert_eq!(range.start, all.len(), "runs are in order");
+            all.extend(range.enumerate().map(|(i, _)| first + i * step));
+        });
+        Ok(all)
+    }
+
+    #[test]
+    fn every_element_has_its_scale() {
+        assert_eq!(scales(&[2, 2], &[], 1, 0).unwrap(), [0; 4]);
+        assert_eq!(scales(&[2, 2], &[1], 7, 0).unwrap(), [0; 4]);
+        assert_eq!(scales(&[2, 2, 2], &[2], 1, 0).unwrap(), [0, 0, 1, 1, 0, 0, 1, 1]);
+        assert_eq!(scales(&[2, 3], &[3], -1, 0).unwrap(), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(scales(&[2, 3], &[2, 2], 1, 2).unwrap(), [0, 0, 1, 2, 2, 3]);
+        assert_eq!(scales(&[3, 2], &[2, 2], 0, 2).unwrap(), [0, 1, 0, 1, 2, 3]);
+        assert_eq!(scales(&[3], &[2], 0, 2).unwrap(), [0, 0, 1]);
+        for (scale, at, block) in [(&[2usize][..], 1, 0), (&[3, 1], 1, 0), (&[2, 3], 1, 2), (&[3], 1, 2), (&[3], 2, 0)]
+        {
+            assert!(scales(&[2, 3], scale, at, block).is_err(), "{scale:?} {at} {block}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_integer_types() {
+        assert_eq!(ends(DataType::Int4), Some((-8.0, 7.0)));
+        assert_eq!(ends(DataType::Uint2), Some((0.0, 3.0)));
+        assert_eq!(ends(DataType::Uint16), Some((0.0, 65535.0)));
+        assert_eq!(ends(DataType::Float8E5M2), None);
+    }
 }

@@ -21,7 +21,7 @@ pub const TABLE: &[Entry] = &[
 ];
 
 /// Longer transforms are refused, so that no work memory is asked for that no machine has.
-const MAX_LENGTH: i64 = 1 << 26;
+const MAX_LENGTH: i64 = 1 << 24;
 
 /// A scalar input that may be left out.
 fn scalar(inputs: &Inputs, i: usize) -> Result<Option<i64>> {

@@ -3,9 +3,10 @@
 use super::{Built, Entry, NodeCx, entry, kernel, re2, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast::{self, Walk};
-use crate::backend::cpu::tensor::{Tensor, Text};
+use crate::backend::cpu::tensor::{Tensor, Text, count};
 use crate::backend::cpu::value::Val;
 use crate::model::DataType;
+use crate::sys::memory::physical_bytes;
 use crate::{Result, bail, err};
 use std::collections::HashSet;
 
@@ -25,12 +26,22 @@ pub fn equal(cx: &Cx, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
+/// An error if that many strings, however short, do not fit in memory.
+fn check_room(n: usize) -> Result<()> {
+    let (need, have) = (n.saturating_mul(size_of::<Text>()), physical_bytes());
+    if need > have {
+        bail!(OutOfMemory, "{n} strings are needed, {need} bytes, but the machine has {have} bytes");
+    }
+    Ok(())
+}
+
 /// The pairs of two broadcast string tensors, in the order of the result's elements.
 fn pairs<'a>(a: &'a Tensor, b: &'a Tensor) -> Result<Vec<(&'a Text, &'a Text)>> {
     let dims = broadcast::shape(&[a.dims(), b.dims()])?;
     let walk = Walk::new(&dims, [a.dims(), b.dims()]);
     let (xa, xb) = (a.strings()?, b.strings()?);
-    let n = crate::backend::cpu::tensor::count(&dims)?;
+    let n = count(&dims)?;
+    check_room(n)?;
     let [step_a, step_b] = walk.inner_strides();
     let mut all = Vec::new();
     walk.runs(0, n, |_, n, [oa, ob]| {
@@ -68,7 +79,7 @@ fn build_split(cx: &NodeCx) -> Built {
         let width = parts.iter().map(Vec::len).max().unwrap_or(0);
         let mut dims = x.dims().to_vec();
         dims.push(width);
-        crate::backend::cpu::tensor::count(&dims)?;
+        check_room(count(&dims)?)?;
         let filled = parts.iter().flat_map(|p| {
             p.iter()
                 .copied()

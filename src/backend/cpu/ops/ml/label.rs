@@ -106,8 +106,8 @@ impl Map {
         with_elem!(self.values.dtype(), T => {
             let (values, default) = (T::view(&self.values)?, T::view(&self.default)?);
             let found = keys(cx, x)?.into_iter().map(|k| self.places.get(&k).and_then(|&p| values.get(p)));
-            let rest = default.first().cloned().unwrap_or_default();
-            T::view_mut(&mut y)?.iter_mut().zip(found).for_each(|(o, v)| *o = v.cloned().unwrap_or_else(|| rest.clone()));
+            let rest = default.first().ok_or_else(|| err!(Internal, "a map has no default"))?;
+            T::view_mut(&mut y)?.iter_mut().zip(found).for_each(|(o, v)| o.clone_from(v.unwrap_or(rest)));
         });
         Ok(y)
     }
@@ -115,22 +115,34 @@ impl Map {
 
 pub fn build(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
+    if let Some(classes) = cx.strings("classes_strings")? {
+        // Version 1: texts and their numbers.
+        let numbers = (0..classes.len() as i64).collect();
+        return both_ways(cx, numbers, classes);
+    }
     let (pool, threads) = (Pool::new(usize::MAX), Threads::inline());
     let run = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
-    if let Some(classes) = cx.strings("classes_strings")? {
-        // Version 1: texts and their numbers, in the direction of the input.
-        let numbers: Vec<i64> = (0..classes.len() as i64).collect();
-        let numbers = Tensor::from_slice(&pool, Int64, vec![classes.len()], &numbers)?;
-        let texts = Tensor::from_strings(vec![classes.len()], classes.into_iter().map(Text::from).collect())?;
-        let to_numbers = Map::new(&run, &texts, &numbers, default(cx, &run, Int64)?)?;
-        let to_texts = Map::new(&run, &numbers, &texts, default(cx, &run, DataType::String)?)?;
-        return tensor_kernel(move |cx, inputs| {
-            let x = inputs.tensor(0)?;
-            if x.dtype() == DataType::String { to_numbers.apply(cx, x) } else { to_texts.apply(cx, x) }
-        });
-    }
     let values = list(cx, &pool, "values")?;
     let default = default(cx, &run, values.dtype())?;
     let map = Map::new(&run, &list(cx, &pool, "keys")?, &values, default)?;
     tensor_kernel(move |cx, inputs| map.apply(cx, inputs.tensor(0)?))
+}
+
+pub fn category_mapper(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    both_ways(cx, cx.required_ints("cats_int64s")?, cx.strings("cats_strings")?.unwrap_or_default())
+}
+
+/// Texts to numbers, or numbers to texts, as the input is.
+fn both_ways(cx: &NodeCx, numbers: Vec<i64>, texts: Vec<String>) -> Built {
+    let (pool, threads) = (Pool::new(usize::MAX), Threads::inline());
+    let run = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
+    let numbers = Tensor::from_slice(&pool, Int64, vec![numbers.len()], &numbers)?;
+    let texts = Tensor::from_strings(vec![texts.len()], texts.into_iter().map(Text::from).collect())?;
+    let to_numbers = Map::new(&run, &texts, &numbers, default(cx, &run, Int64)?)?;
+    let to_texts = Map::new(&run, &numbers, &texts, default(cx, &run, DataType::String)?)?;
+    tensor_kernel(move |cx, inputs| {
+        let x = inputs.tensor(0)?;
+        if x.dtype() == DataType::String { to_numbers.apply(cx, x) } else { to_texts.apply(cx, x) }
+    })
 }

@@ -2,8 +2,10 @@
 
 mod feature;
 mod label;
+mod linear;
 mod post;
 mod tree_node;
+mod tree_regressor;
 mod trees;
 
 use super::{Built, Entry, NodeCx, entry_in};
@@ -19,5 +21,13 @@ pub const TABLE: &[Entry] = &[
     ml("ArrayFeatureExtractor", feature::array_feature_extractor),
     ml("Binarizer", feature::binarizer),
     ml("LabelEncoder", label::build),
+    ml("CategoryMapper", label::category_mapper),
+    ml("FeatureVectorizer", feature::feature_vectorizer),
+    ml("Imputer", feature::imputer),
+    ml("OneHotEncoder", feature::one_hot_encoder),
+    ml("Normalizer", linear::normalizer),
+    ml("Scaler", linear::scaler),
+    ml("LinearRegressor", linear::regressor),
     ml("TreeEnsemble", tree_node::tree_ensemble),
+    ml("TreeEnsembleRegressor", tree_regressor::build),
 ];

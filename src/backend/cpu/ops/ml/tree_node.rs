@@ -8,18 +8,19 @@ use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::threads::Threads;
-use crate::model::DataType::{self, Float64};
+use crate::model::DataType::Float64;
 use crate::{Result, bail, err};
 
 /// A tensor attribute's values in FP64.
-fn numbers(cx: &NodeCx, name: &str) -> Result<Option<Vec<f64>>> {
+pub fn numbers(cx: &NodeCx, name: &str) -> Result<Option<Vec<f64>>> {
     let Some(t) = cx.tensor(name)? else { return Ok(None) };
     let (pool, threads) = (Pool::new(usize::MAX), Threads::inline());
     let run = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
     Ok(Some(cast(&run, &t, Float64, true)?.slice::<f64>()?.to_vec()))
 }
 
-fn missing(name: &str) -> crate::Error {
+/// An error for an attribute that must be there.
+pub fn missing(name: &str) -> crate::Error {
     err!(InvalidModel, "its attribute '{name}' is missing")
 }
 
@@ -101,12 +102,12 @@ pub fn tree_ensemble(cx: &NodeCx) -> Built {
     let post = Post::from_number(cx.int("post_transform", 0)?)?;
     tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
-        cast(cx, &run(cx, &trees, post, x)?, x.dtype(), true)
+        cast(cx, &scores(cx, &trees, x, |row| post.apply(row))?, x.dtype(), true)
     })
 }
 
-/// The scores of all rows, in FP64.
-pub fn run(cx: &Cx, trees: &Trees, post: Post, x: &Tensor) -> Result<Tensor> {
+/// The scores of all rows in FP64, each row passed through `finish`.
+pub fn scores(cx: &Cx, trees: &Trees, x: &Tensor, finish: impl Fn(&mut [f64]) + Sync) -> Result<Tensor> {
     let &[rows, features] = x.dims() else {
         bail!(ShapeMismatch, "an input of shape {:?} is not [rows, features]", x.dims());
     };
@@ -115,11 +116,11 @@ pub fn run(cx: &Cx, trees: &Trees, post: Post, x: &Tensor) -> Result<Tensor> {
     }
     let wide = cast(cx, x, Float64, true)?;
     let data = wide.slice::<f64>()?;
-    let mut y = Tensor::new(cx.pool, DataType::Float64, vec![rows, trees.targets()])?;
+    let mut y = Tensor::new(cx.pool, Float64, vec![rows, trees.targets()])?;
     let work = rows.saturating_mul(1000);
     cx.threads.pieces(y.slice_mut::<f64>()?, trees.targets().max(1), work, |i, out| {
         trees.scores(&data[i * features..(i + 1) * features], out);
-        post.apply(out);
+        finish(out);
     });
     Ok(y)
 }
