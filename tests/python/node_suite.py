@@ -173,7 +173,7 @@ def parse():
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts and one row for each case")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--min-strict", type=int, default=1232)
-    parser.add_argument("--min-half", type=int, default=1164)
+    parser.add_argument("--min-half", type=int, default=1166)
     parser.add_argument("--max-wrong", type=int, default=0)
     return parser.parse_args()
 
