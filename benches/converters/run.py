@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 def measure(command, limit):
     """CPU seconds, peak memory in bytes, and None or why it failed."""
     def cap():
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 10))
 
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=cap)
     errors = process.stderr.read().decode(errors="replace").strip().splitlines()
@@ -36,7 +36,7 @@ def measure(command, limit):
     cpu = usage.ru_utime + usage.ru_stime
     failure = None
     if process.returncode < 0:
-        failure = f"stopped after {cpu:.0f} s" if cpu >= limit - 1 else f"killed by signal {-process.returncode}"
+        failure = f"stopped after {cpu:.0f} s" if cpu >= 0.9 * limit else f"killed by signal {-process.returncode}"
     elif process.returncode > 0:
         failure = errors[-1][:90] if errors else f"exit {process.returncode}"
     return cpu, usage.ru_maxrss * 1024, failure
