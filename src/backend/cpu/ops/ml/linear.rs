@@ -1,7 +1,8 @@
 //! Operators that compute features from the features of a row: scaling, normalization, linear regression.
 
 use super::super::cast::cast;
-use super::super::{Built, NodeCx, tensor_kernel};
+use super::super::{Built, NodeCx, kernel, tensor_kernel};
+use super::classes::Classes;
 use super::post::Post;
 use super::tree_node::check_len;
 use crate::backend::cpu::exec::Cx;
@@ -65,36 +66,75 @@ pub fn normalizer(cx: &NodeCx) -> Built {
     })
 }
 
-pub fn regressor(cx: &NodeCx) -> Built {
-    cx.check_inputs(1, 1)?;
-    let targets = cx.int("targets", 1)?;
-    let targets = usize::try_from(targets).ok().filter(|t| *t > 0);
-    let targets = targets.ok_or_else(|| err!(InvalidModel, "its attribute 'targets' must be a positive number"))?;
-    let coefficients = cx.floats("coefficients")?.unwrap_or_default();
-    let intercepts = cx.floats("intercepts")?.unwrap_or_default();
-    if !intercepts.is_empty() {
-        check_len("intercepts", intercepts.len(), targets)?;
+/// Products with coefficients, [targets, features], and what is added to them.
+struct Linear {
+    targets: usize,
+    coefficients: Vec<f32>,
+    intercepts: Vec<f32>,
+}
+
+impl Linear {
+    fn new(cx: &NodeCx, targets: usize) -> Result<Linear> {
+        let intercepts = cx.floats("intercepts")?.unwrap_or_default();
+        if !intercepts.is_empty() {
+            check_len("intercepts", intercepts.len(), targets)?;
+        }
+        Ok(Linear { targets, coefficients: cx.floats("coefficients")?.unwrap_or_default(), intercepts })
     }
-    let post = Post::from_name(&cx.string("post_transform", "NONE")?)?;
-    tensor_kernel(move |cx, inputs| {
-        let x = inputs.tensor(0)?;
+
+    /// The sums of all rows, in FP64.
+    fn apply(&self, cx: &Cx, x: &Tensor) -> Result<Tensor> {
         let (x, width) = rows(cx, if x.rank() == 2 { x } else { bail!(ShapeMismatch, "{x:?} is no matrix") })?;
-        if width == 0 || width.checked_mul(targets) != Some(coefficients.len()) {
-            bail!(
-                ShapeMismatch,
-                "{} coefficients do not go with {targets} targets of {width} features",
-                coefficients.len()
-            );
+        let (n, targets) = (self.coefficients.len(), self.targets);
+        if width == 0 || width.checked_mul(targets) != Some(n) {
+            bail!(ShapeMismatch, "{n} coefficients do not go with {targets} targets of {width} features");
         }
         let mut y = Tensor::new(cx.pool, Float64, vec![x.dims()[0], targets])?;
         let out = y.slice_mut::<f64>()?.chunks_exact_mut(targets);
         for (row, out) in x.slice::<f64>()?.chunks_exact(width).zip(out) {
-            for (i, (o, weights)) in out.iter_mut().zip(coefficients.chunks_exact(width)).enumerate() {
-                let start = intercepts.get(i).copied().unwrap_or(0.0);
+            for (i, (o, weights)) in out.iter_mut().zip(self.coefficients.chunks_exact(width)).enumerate() {
+                let start = self.intercepts.get(i).copied().unwrap_or(0.0);
                 *o = f64::from(start) + row.iter().zip(weights).map(|(x, &w)| x * f64::from(w)).sum::<f64>();
             }
-            post.apply(out);
         }
+        Ok(y)
+    }
+}
+
+pub fn regressor(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let targets = usize::try_from(cx.int("targets", 1)?).ok().filter(|t| *t > 0);
+    let targets = targets.ok_or_else(|| err!(InvalidModel, "its attribute 'targets' must be a positive number"))?;
+    let linear = Linear::new(cx, targets)?;
+    let post = Post::from_name(&cx.string("post_transform", "NONE")?)?;
+    tensor_kernel(move |cx, inputs| {
+        let mut y = linear.apply(cx, inputs.tensor(0)?)?;
+        y.slice_mut::<f64>()?.chunks_exact_mut(targets).for_each(|row| post.apply(row));
         cast(cx, &y, Float32, true)
+    })
+}
+
+pub fn classifier(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let classes = Classes::read(cx, "classlabels_ints")?;
+    let n = classes.len();
+    // Two classes may share one set of coefficients: the first class has the second's score with the other sign.
+    let given = cx.floats("intercepts")?.map_or(n, |i| i.len());
+    let pair = n == 2 && given == 1;
+    if n < 2 {
+        bail!(Unsupported, "LinearClassifier with {n} classes");
+    }
+    let linear = Linear::new(cx, if pair { 1 } else { n })?;
+    let post = Post::from_name(&cx.string("post_transform", "NONE")?)?;
+    if pair && post != Post::Logistic {
+        bail!(Unsupported, "LinearClassifier with two classes, one set of coefficients, and post_transform {post:?}");
+    }
+    kernel(move |cx, inputs| {
+        let mut y = linear.apply(cx, inputs.tensor(0)?)?;
+        if pair {
+            let both: Vec<f64> = y.slice::<f64>()?.iter().flat_map(|&v| [-v, v]).collect();
+            y = Tensor::from_slice(cx.pool, Float64, vec![y.dims()[0], 2], &both)?;
+        }
+        classes.choose(cx, y, post)
     })
 }

@@ -1,11 +1,12 @@
 //! Operators of the domain `ai.onnx.ml`.
 
+mod classes;
 mod feature;
 mod label;
 mod linear;
 mod post;
 mod tree_node;
-mod tree_regressor;
+mod tree_votes;
 mod trees;
 
 use super::{Built, Entry, NodeCx, entry_in};
@@ -29,5 +30,7 @@ pub const TABLE: &[Entry] = &[
     ml("Scaler", linear::scaler),
     ml("LinearRegressor", linear::regressor),
     ml("TreeEnsemble", tree_node::tree_ensemble),
-    ml("TreeEnsembleRegressor", tree_regressor::build),
+    ml("TreeEnsembleRegressor", tree_votes::regressor),
+    ml("TreeEnsembleClassifier", tree_votes::classifier),
+    ml("LinearClassifier", linear::classifier),
 ];

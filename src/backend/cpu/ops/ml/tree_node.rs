@@ -117,9 +117,10 @@ pub fn scores(cx: &Cx, trees: &Trees, x: &Tensor, finish: impl Fn(&mut [f64]) + 
     let wide = cast(cx, x, Float64, true)?;
     let data = wide.slice::<f64>()?;
     let mut y = Tensor::new(cx.pool, Float64, vec![rows, trees.targets()])?;
+    let double = x.dtype() == Float64;
     let work = rows.saturating_mul(1000);
     cx.threads.pieces(y.slice_mut::<f64>()?, trees.targets().max(1), work, |i, out| {
-        trees.scores(&data[i * features..(i + 1) * features], out);
+        trees.scores(&data[i * features..(i + 1) * features], double, out);
         finish(out);
     });
     Ok(y)

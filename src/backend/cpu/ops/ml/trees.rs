@@ -138,13 +138,20 @@ impl Trees {
         self.targets
     }
 
+    /// The target of the first vote.
+    pub fn first_target(&self) -> usize {
+        self.leaves.iter().flatten().next().map_or(0, |vote| vote.0)
+    }
+
     /// How many features a row must have.
     pub fn features(&self) -> usize {
         self.features
     }
 
-    /// Scores of one row, which has at least [`Trees::features`] values. Targets without a vote have 0.
-    pub fn scores(&self, row: &[f64], out: &mut [f64]) {
+    /// Scores of one row, which has at least [`Trees::features`] values. Targets without a vote have 0. Sums are rounded to
+    /// FP32 at each step unless they are to be `double`.
+    pub fn scores(&self, row: &[f64], double: bool, out: &mut [f64]) {
+        let round = |v: f64| if double { v } else { f64::from(v as f32) };
         out.fill(0.0);
         let mut voted = vec![false; self.targets];
         for root in &self.roots {
@@ -165,7 +172,7 @@ impl Trees {
                 let score = &mut out[target];
                 *score = match self.aggregate {
                     _ if first => weight,
-                    Aggregate::Average | Aggregate::Sum => *score + weight,
+                    Aggregate::Average | Aggregate::Sum => round(*score + weight),
                     Aggregate::Min => score.min(weight),
                     Aggregate::Max => score.max(weight),
                 };
@@ -189,7 +196,7 @@ mod tests {
 
     fn votes(t: &Trees, x: f64) -> [f64; 2] {
         let mut out = [9.0; 2];
-        t.scores(&[0.0, x], &mut out);
+        t.scores(&[0.0, x], true, &mut out);
         out
     }
 

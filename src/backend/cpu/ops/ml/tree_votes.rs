@@ -1,7 +1,9 @@
-//! TreeEnsembleRegressor, the form of tree ensembles before version 5: nodes and votes found by tree and node numbers.
+//! TreeEnsembleRegressor and TreeEnsembleClassifier, the form of tree ensembles before version 5: nodes and votes are found
+//! by the numbers of trees and nodes.
 
 use super::super::cast::cast;
-use super::super::{Built, NodeCx, tensor_kernel};
+use super::super::{Built, NodeCx, kernel, tensor_kernel};
+use super::classes::Classes;
 use super::post::Post;
 use super::tree_node::{check_len, missing, numbers, places, scores};
 use super::trees::{Aggregate, Next, Node, Test, Trees};
@@ -81,21 +83,36 @@ fn forest(cx: &NodeCx) -> Result<Forest> {
     Ok(Forest { nodes, roots: roots.into_values().collect(), index })
 }
 
-pub fn build(cx: &NodeCx) -> Built {
-    cx.check_inputs(1, 1)?;
+/// The ensemble whose votes stand in the attributes `<prefix>_treeids` and so on.
+fn ensemble(cx: &NodeCx, prefix: &str, targets: usize, aggregate: Aggregate) -> Result<Ensemble> {
     let Forest { nodes, roots, index } = forest(cx)?;
-    let targets = cx.opt_int("n_targets")?.and_then(|t| usize::try_from(t).ok()).ok_or_else(|| missing("n_targets"))?;
-    let weights = floats(cx, "target_weights")?.ok_or_else(|| missing("target_weights"))?;
-    let trees = identifiers(cx, "target_treeids", weights.len())?;
-    let ids = identifiers(cx, "target_nodeids", weights.len())?;
-    let votes = places(cx, "target_ids")?;
-    check_len("target_ids", votes.len(), weights.len())?;
+    let name = |what: &str| format!("{prefix}_{what}");
+    let weights = floats(cx, &name("weights"))?.ok_or_else(|| missing(&name("weights")))?;
+    let trees = identifiers(cx, &name("treeids"), weights.len())?;
+    let ids = identifiers(cx, &name("nodeids"), weights.len())?;
+    let votes = places(cx, &name("ids"))?;
+    check_len(&name("ids"), votes.len(), weights.len())?;
     let mut leaves = vec![Vec::new(); nodes.len()];
     for (i, &weight) in weights.iter().enumerate() {
         let at = index.get(&(trees[i], ids[i])).and_then(|&at| leaves.get_mut(at));
         let leaf = at.ok_or_else(|| err!(InvalidModel, "tree {} has no node {} that could vote", trees[i], ids[i]))?;
         leaf.push((votes[i], weight));
     }
+    // One column gets all the votes.
+    let single = votes.windows(2).all(|w| w[0] == w[1]);
+    let positive = weights.iter().all(|w| *w >= 0.0);
+    Ok(Ensemble { trees: Trees::new(nodes, roots, leaves, targets, aggregate)?, single, positive })
+}
+
+struct Ensemble {
+    trees: Trees,
+    single: bool,
+    positive: bool,
+}
+
+pub fn regressor(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let targets = cx.opt_int("n_targets")?.and_then(|t| usize::try_from(t).ok()).ok_or_else(|| missing("n_targets"))?;
     let aggregate = match cx.string("aggregate_function", "SUM")?.as_str() {
         "AVERAGE" => Aggregate::Average,
         "SUM" => Aggregate::Sum,
@@ -107,7 +124,7 @@ pub fn build(cx: &NodeCx) -> Built {
     if !base.is_empty() {
         check_len("base_values", base.len(), targets)?;
     }
-    let trees = Trees::new(nodes, roots, leaves, targets, aggregate)?;
+    let Ensemble { trees, .. } = ensemble(cx, "target", targets, aggregate)?;
     let post = Post::from_name(&cx.string("post_transform", "NONE")?)?;
     tensor_kernel(move |cx, inputs| {
         let y = scores(cx, &trees, inputs.tensor(0)?, |row| {
@@ -115,5 +132,38 @@ pub fn build(cx: &NodeCx) -> Built {
             post.apply(row);
         })?;
         cast(cx, &y, Float32, true)
+    })
+}
+
+pub fn classifier(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    let classes = Classes::read(cx, "classlabels_int64s")?;
+    let n = classes.len();
+    let base = floats(cx, "base_values")?.unwrap_or_default();
+    let Ensemble { trees, single, positive } = ensemble(cx, "class", n, Aggregate::Sum)?;
+    let post = Post::from_name(&cx.string("post_transform", "NONE")?)?;
+    // With two classes and votes for one column, that column's score is the second class's.
+    let column = (single && n == 2).then(|| trees.first_target());
+    let one_for_column = column.is_some() && base.len() == 1;
+    if !base.is_empty() && !one_for_column {
+        check_len("base_values", base.len(), n)?;
+    }
+    // The specification does not say how one score becomes two; runtimes agree on these.
+    if column.is_some() && !matches!((post, positive), (Post::None, true) | (Post::Logistic, false)) {
+        bail!(
+            Unsupported,
+            "TreeEnsembleClassifier with two classes, votes for one of them, and post_transform {post:?} (NONE without \
+             negative weights and LOGISTIC with such are supported)"
+        );
+    }
+    kernel(move |cx, inputs| {
+        let y = scores(cx, &trees, inputs.tensor(0)?, |row| match column {
+            None => row.iter_mut().zip(&base).for_each(|(v, b)| *v += b),
+            Some(column) => {
+                let score = f64::from((row[column] + base.last().copied().unwrap_or(0.0)) as f32);
+                row.copy_from_slice(&[if positive { 1.0 - score } else { -score }, score]);
+            }
+        })?;
+        classes.choose(cx, y, post)
     })
 }
