@@ -458,7 +458,7 @@ fn reduce_mean_zeros() {
         node("Sqrt", &["safe"], &["root"]),
         node("Div", &["x", "root"], &["y"]),
     ];
-    nodes[1] = with(nodes[1].clone(), "axes", AttributeValue::Ints(vec![-1].into()));
+    nodes[1] = with(nodes[1].clone(), "axes", AttributeValue::Ints(vec![-1]));
     let done = half(&model(nodes, vec![init("eps", &[], &[1e-6])]));
     for output in ["square", "mean", "safe", "root"] {
         assert_ne!(rule_of(&done, output), "", "{output} has to stay FP32");
