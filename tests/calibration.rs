@@ -140,6 +140,7 @@ fn values_in_bodies_and_constants_have_ranges() {
     let mut calibrator = Calibrator::new(&Env::default_env(), &model, 1, &Default::default()).unwrap();
     let x = TensorValue::copy_of(DataType::Float32, vec![1], &f32s(&[0.5])).unwrap();
     calibrator.run(&[("x".into(), Value::Tensor(x))]).unwrap();
+    assert!(calibrator.run(&[]).unwrap_err().message().contains("'x'"), "each sample brings all inputs");
     let range = |name: &str| calibrator.ranges().get(name).map(|r| r.max);
     assert_eq!((range("x"), range("square"), range("t")), (Some(0.5), Some(90_000.0), Some(45_000.0)));
 }

@@ -33,6 +33,10 @@ impl Calibrator {
 
     /// Runs one sample, a value for each input. A sample that fails leaves the ranges as they were.
     pub fn run(&mut self, inputs: &[(String, Value)]) -> Result<()> {
+        // What the last sample left bound is not part of this one.
+        for io in self.engine().info().inputs.clone() {
+            self.context.unbind(&io.name)?;
+        }
         for (name, value) in inputs {
             self.context.bind(name, value.clone())?;
         }
