@@ -82,7 +82,7 @@ def difference(got, expected):
 def expect_close(got, expected, tolerance):
     worst = difference(got, expected)
     expect(worst <= tolerance, f"differs by {worst:.2e} of the output maximum, at most {tolerance:.0e} is allowed")
-    return f"{worst:.1e}"
+    return f"{worst:.2e}"
 
 
 def expect_io_types(model, original, kept):

@@ -93,7 +93,7 @@ def wide(value):
     """Types that NumPy does not know as floats are compared as float32."""
     if isinstance(value, list):
         return [wide(item) for item in value]
-    known = value is None or np.asarray(value).dtype.kind != "V" and np.asarray(value).dtype.name in np.sctypeDict
+    known = value is None or np.asarray(value).dtype.kind != "V" and np.asarray(value).dtype.isbuiltin == 1
     return value if known or np.asarray(value).dtype.kind in "OUS" else np.asarray(value).astype(np.float32)
 
 
