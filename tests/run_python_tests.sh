@@ -19,6 +19,7 @@ mkdir -p build
 cases=${CARGO_TARGET_DIR:-target}/debug/examples/run_cases
 "$python" tests/python/cpu_node_suite.py "$cases" --show wrong crash error --min-share 0.99
 "$python" tests/python/cpu_random_cases.py "$cases"
+"$python" tests/python/cpu_reference.py "$cases"
 "$python" tests/python/cpu_bad_shapes.py "$cases"
 "$python" tests/python/node_suite.py --mezzo "$mezzo"
 "$python" tests/python/make_models.py build/fixtures

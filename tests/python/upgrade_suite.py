@@ -266,6 +266,7 @@ def judge(program, models, versions, folder):
 
 
 def main():
+    onnxruntime.set_default_logger_severity(4)  # it warns of each old attribute while a model loads
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", nargs="+")
     parser.add_argument("--filter", default="")
