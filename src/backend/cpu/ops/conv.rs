@@ -36,14 +36,7 @@ fn build(cx: &NodeCx) -> Built {
     };
     tensor_kernel(move |cx, inputs| {
         let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
-        if x.dtype() != w.dtype() {
-            bail!(
-                TypeMismatch,
-                "input and weights are of types {} and {}, but must be of one type",
-                x.dtype(),
-                w.dtype()
-            );
-        }
+        check_types(x, w)?;
         with_float!(x.dtype(), T => {
             let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Vec<Packed<T>>>());
             conv::<T>(cx, &spec, group, x, w, bias, packed)
@@ -73,6 +66,13 @@ fn pack<T: FloatLane>(w: &Tensor, group: usize) -> Result<AnyPacked> {
 /// The elements in the computing type: the tensor's own, or a widened copy.
 fn computing<T: FloatLane>(cx: &Cx, t: &Tensor) -> Result<Tensor> {
     cast_float(cx, t, <T::C as Lane>::DTYPE)
+}
+
+fn check_types(x: &Tensor, w: &Tensor) -> Result<()> {
+    if x.dtype() != w.dtype() {
+        bail!(TypeMismatch, "input and weights are of types {} and {}, but must be of one type", x.dtype(), w.dtype());
+    }
+    Ok(())
 }
 
 fn check_shapes(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, group: usize) -> Result<()> {
@@ -278,14 +278,7 @@ fn build_transpose(cx: &NodeCx) -> Built {
     };
     tensor_kernel(move |cx, inputs| {
         let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
-        if x.dtype() != w.dtype() {
-            bail!(
-                TypeMismatch,
-                "input and weights are of types {} and {}, but must be of one type",
-                x.dtype(),
-                w.dtype()
-            );
-        }
+        check_types(x, w)?;
         with_float!(x.dtype(), T => conv_transpose::<T>(cx, &t, x, w, bias),
             else other => Err(refuse("ConvTranspose", other)))
     })

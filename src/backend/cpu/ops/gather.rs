@@ -1,11 +1,12 @@
 //! Indexing: gathers, scatters, selection.
 
-use super::axes::{around, axis};
+use super::axes::axis;
 use super::{Built, Entry, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast::{self, Walk, strides};
 use crate::backend::cpu::kernels::movement::Elem;
 use crate::backend::cpu::ops::node::integers;
+use crate::backend::cpu::ops::select::take_along;
 use crate::backend::cpu::tensor::{Tensor, count};
 use crate::model::DataType;
 use crate::{Result, bail, err, with_elem, with_number};
@@ -36,25 +37,12 @@ fn gather(cx: &NodeCx) -> Built {
     tensor_kernel(move |cx, inputs| {
         let (x, indices) = (inputs.tensor(0)?, inputs.tensor(1)?);
         let at = axis(at, x.rank())?;
-        let (outer, n, inner) = around(x.dims(), at);
+        let n = x.dims()[at];
         let mut dims = x.dims()[..at].to_vec();
         dims.extend(indices.dims());
         dims.extend(&x.dims()[at + 1..]);
         let places = integers(indices)?.iter().map(|&i| place(i, n)).collect::<Result<Vec<_>>>()?;
-        let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
-        if y.is_empty() {
-            return Ok(y);
-        }
-        with_elem!(x.dtype(), T => {
-            let data = T::view(x)?;
-            let mut out = T::view_mut(&mut y)?.chunks_exact_mut(inner);
-            for o in 0..outer {
-                for (&p, out) in places.iter().zip(&mut out) {
-                    out.clone_from_slice(&data[(o * n + p) * inner..][..inner]);
-                }
-            }
-        });
-        Ok(y)
+        take_along(cx, x, at, &places)?.reshaped(dims)
     })
 }
 
