@@ -116,6 +116,12 @@ static void options(void)
     OK(mezzo_convert_options_set_policy(o, MEZZO_POLICY_PURE));
     OK(mezzo_convert_options_set_constants(o, MEZZO_CONSTANTS_CLAMP));
     OK(mezzo_convert_options_set_precision(o, MEZZO_DTYPE_FP16));
+    half = UNTOUCHED;
+    report = UNTOUCHED;
+    OK(mezzo_convert_options_set_opset(o, 12));
+    REFUSED(mezzo_model_convert(model, o, &half, &report), MEZZO_ERROR_INVALID_ARGUMENT, "17", "12");
+    CHECK(half == UNTOUCHED && report == UNTOUCHED);
+    REFUSED(mezzo_convert_options_declare(o, NULL, MEZZO_DTYPE_FP32), MEZZO_ERROR_INVALID_ARGUMENT, "'tensor'", "NULL");
     OK(mezzo_convert_options_set_opset(o, 22));
     OK(mezzo_model_convert(model, o, &half, &report));
     CHECK(mezzo_model_opset(half, "") == 22 && mezzo_model_opset(model, "") == 17);
@@ -173,6 +179,11 @@ static void calibrated(void)
     OK(mezzo_calibrator_new(NULL, model, &calibrator));
     REFUSED(mezzo_calibrator_range(calibrator, "s", &min, &max), MEZZO_ERROR_NOT_FOUND, "'s'");
     REFUSED(mezzo_calibrator_run(calibrator, NULL, NULL, 0), MEZZO_ERROR_INVALID_STATE, "'x'");
+    REFUSED(mezzo_calibrator_range(calibrator, NULL, &min, &max), MEZZO_ERROR_INVALID_ARGUMENT, "'tensor'", "NULL");
+    REFUSED(mezzo_calibrator_range(calibrator, "s", NULL, &max), MEZZO_ERROR_INVALID_ARGUMENT, "'min'", "NULL");
+    REFUSED(mezzo_calibrator_range(calibrator, "s", &min, NULL), MEZZO_ERROR_INVALID_ARGUMENT, "'max'", "NULL");
+    REFUSED(mezzo_calibrator_run(calibrator, NULL, NULL, 1), MEZZO_ERROR_INVALID_ARGUMENT, "'names'", "NULL");
+    REFUSED(mezzo_calibrator_new(NULL, model, NULL), MEZZO_ERROR_INVALID_ARGUMENT, "'calibrator'", "NULL");
     CHECK(min == 1 && max == 1 && mezzo_calibrator_samples(calibrator) == 0);
 
     const float numbers[] = {1, 2, 3, -300};
