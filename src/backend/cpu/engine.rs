@@ -53,7 +53,7 @@ impl CpuEngine {
         let plan = plan::build(&model, &Pool::new(physical_bytes()), options.whole, progress)?;
         progress.step("plan", 1.0)?;
         let (mut nodes, mut half_nodes, mut float_nodes) = (0, 0, 0);
-        plan.visit(0, &mut |_, step| {
+        plan.visit(true, 0, &mut |_, step| {
             nodes += 1;
             match float_kind(step) {
                 Some(true) => half_nodes += 1,
@@ -111,8 +111,10 @@ impl LoadedEngine for CpuEngine {
         let types =
             |list: &[Option<DataType>]| -> Vec<Option<&str>> { list.iter().map(|t| t.map(DataType::name)).collect() };
         let mut steps = Vec::new();
-        self.plan.visit(0, &mut |depth, step| {
+        self.plan.visit(false, 0, &mut |depth, step| {
+            let parts: Vec<&str> = step.parts.iter().map(|p| &**p).collect();
             steps.push(json!({
+                "fused": parts,
                 "name": &*step.name,
                 "op": step.op,
                 "inputs": types(&step.input_types),

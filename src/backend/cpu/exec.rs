@@ -48,9 +48,13 @@ pub fn run(plan: &Plan, cx: &Cx, inputs: Vec<Val>) -> Result<Vec<Val>> {
     for (&slot, value) in plan.inputs.iter().zip(inputs) {
         slots[slot] = Some(value);
     }
-    for step in &plan.steps {
+    for step in plan.steps(cx.tap.is_some()) {
         cx.check_cancelled()?;
-        let at = |e: crate::Error| e.context(format_args!("node {}", step.label));
+        // A fused step names the node itself.
+        let at = |e: crate::Error| match step.parts.is_empty() {
+            true => e.context(format_args!("node {}", step.label)),
+            false => e,
+        };
         let mut gathered = Vec::with_capacity(step.inputs.len());
         for &source in &step.inputs {
             gathered.push(fetch(plan, &mut slots, source).map_err(at)?);

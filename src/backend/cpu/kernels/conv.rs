@@ -1,6 +1,7 @@
 //! Convolution: windows, their columns as a matrix source, and the depthwise case directly.
 
-use super::gemm::Source;
+use super::gemm::{Source, widen_row};
+use super::lane::Lane;
 use super::math::Float;
 use super::simd::vectorize;
 use std::ops::Range;
@@ -68,96 +69,100 @@ impl Window {
 }
 
 /// The columns of a convolution: lanes are output positions, steps are (channel, kernel element).
-pub struct Columns<'a, F> {
+pub struct Columns<'a, T> {
     /// One image's channels of one group.
-    pub input: &'a [F],
+    pub input: &'a [T],
     /// The windows.
     pub window: &'a Window,
 }
 
-/// Consecutive output positions of one output row.
-#[derive(Clone, Copy, Default)]
-struct Piece {
-    lane: usize,
-    len: usize,
-    z: isize,
-    y: isize,
-    x: isize,
+/// Where the lanes of a panel find one kernel element in a channel's plane.
+enum Reads<const W: usize> {
+    /// All outside.
+    Nowhere,
+    /// Side by side, from here on.
+    Along(usize),
+    /// Each for itself; the plane's length for what lies outside.
+    Each([u32; W]),
 }
 
-/// Panels are at most this wide.
-const MAX_WIDTH: usize = 32;
+impl<T: Lane<C: Float>> Source<T::C> for Columns<'_, T> {
+    fn pack(&self, lanes: Range<usize>, steps: Range<usize>, width: usize, out: &mut [T::C]) {
+        match width {
+            8 => self.pack_as::<8>(lanes, steps, out),
+            16 => self.pack_as::<16>(lanes, steps, out),
+            32 => self.pack_as::<32>(lanes, steps, out),
+            other => unreachable!("no kernel has panels of {other} columns"),
+        }
+    }
+}
 
-impl<F: Float> Source<F> for Columns<'_, F> {
-    fn pack(&self, lanes: Range<usize>, steps: Range<usize>, width: usize, out: &mut [F]) {
+impl<T: Lane<C: Float>> Columns<'_, T> {
+    fn pack_as<const W: usize>(&self, lanes: Range<usize>, steps: Range<usize>, out: &mut [T::C]) {
         let w = self.window;
-        let plane = w.input_len();
-        let mut pieces = [Piece::default(); MAX_WIDTH];
-        for (lane, panel) in lanes.clone().step_by(width).zip(out.chunks_exact_mut(width * steps.len())) {
-            let used = width.min(lanes.end - lane).min(MAX_WIDTH);
-            let count = self.pieces(lane, used, &mut pieces);
-            let pieces = &pieces[..count];
-            let mut channel = steps.start / w.kernel_len();
-            let mut element = steps.start % w.kernel_len();
-            for row in panel.chunks_exact_mut(width) {
-                let [kz, ky, kx] = w.kernel_position(element);
-                let shift = [kz * w.dilation[0], ky * w.dilation[1], kx * w.dilation[2]].map(|s| s as isize);
+        let (plane, taps) = (w.input_len(), w.kernel_len());
+        let mut reads: Vec<Reads<W>> = Vec::with_capacity(taps);
+        for (lane, panel) in lanes.clone().step_by(W).zip(out.chunks_exact_mut(W * steps.len())) {
+            reads.clear();
+            self.reads(lane, W.min(lanes.end - lane), &mut reads);
+            let (mut channel, mut tap) = (steps.start / taps, steps.start % taps);
+            for row in panel.as_chunks_mut::<W>().0 {
                 let input = &self.input[channel * plane..(channel + 1) * plane];
-                for p in pieces {
-                    self.piece(input, p, shift, &mut row[p.lane..p.lane + p.len]);
+                match &reads[tap] {
+                    Reads::Nowhere => *row = [T::C::ZERO; W],
+                    Reads::Along(at) => match input[*at..].first_chunk::<W>() {
+                        Some(from) => widen_row(from, row),
+                        None => unreachable!("a run of lanes lies in its plane"),
+                    },
+                    Reads::Each(at) => {
+                        let mut from = [T::default(); W];
+                        for (f, &at) in from.iter_mut().zip(at) {
+                            *f = input.get(at as usize).copied().unwrap_or_default();
+                        }
+                        widen_row(&from, row);
+                    }
                 }
-                row[used..].fill(F::ZERO);
-                element += 1;
-                if element == w.kernel_len() {
-                    element = 0;
+                tap += 1;
+                if tap == taps {
+                    tap = 0;
                     channel += 1;
                 }
             }
         }
     }
-}
 
-impl<F: Float> Columns<'_, F> {
-    fn pieces(&self, first: usize, count: usize, pieces: &mut [Piece; MAX_WIDTH]) -> usize {
+    /// For each kernel element, where `used` lanes from `first` on read.
+    fn reads<const W: usize>(&self, first: usize, used: usize, reads: &mut Vec<Reads<W>>) {
         let w = self.window;
         let [_, oh, ow] = w.output;
-        let (mut lane, mut n) = (0, 0);
-        while lane < count {
-            let at = first + lane;
-            let (z, y, x) = (at / (oh * ow), at / ow % oh, at % ow);
-            let len = (ow - x).min(count - lane);
-            let from = |dim: usize, o: usize| (o * w.stride[dim]) as isize - w.pad[dim] as isize;
-            pieces[n] = Piece { lane, len, z: from(0, z), y: from(1, y), x: from(2, x) };
-            n += 1;
-            lane += len;
+        let [depth, height, width] = w.input.map(|n| n as isize);
+        let mut origins = [[0isize; 3]; W];
+        for (l, o) in origins.iter_mut().enumerate().take(used) {
+            let at = first + l;
+            let place = [at / (oh * ow), at / ow % oh, at % ow];
+            *o = std::array::from_fn(|d| (place[d] * w.stride[d]) as isize - w.pad[d] as isize);
         }
-        n
-    }
-
-    #[inline(always)]
-    fn piece(&self, input: &[F], p: &Piece, shift: [isize; 3], out: &mut [F]) {
-        let w = self.window;
-        let [d, h, width] = w.input.map(|n| n as isize);
-        let (z, y, x) = (p.z + shift[0], p.y + shift[1], p.x + shift[2]);
-        if z < 0 || z >= d || y < 0 || y >= h {
-            out.fill(F::ZERO);
-            return;
-        }
-        let base = ((z * h + y) * width) as usize;
-        let row = &input[base..base + width as usize];
-        let step = w.stride[2];
-        if x >= 0 && x as usize + (p.len - 1) * step < row.len() {
-            let from = &row[x as usize..];
-            match (step, <&mut [F; 16]>::try_from(&mut *out)) {
-                (1, Ok(out)) => out.copy_from_slice(&from[..16]),
-                (1, Err(_)) => out.copy_from_slice(&from[..p.len]),
-                _ => out.iter_mut().zip(from.iter().step_by(step)).for_each(|(o, &v)| *o = v),
+        let [z0, y0, x0] = origins[0];
+        let straight = used == W && w.stride[2] == 1 && first % ow + W <= ow;
+        for k in 0..w.kernel_len() {
+            let position = w.kernel_position(k);
+            let [dz, dy, dx] = std::array::from_fn(|d| (position[d] * w.dilation[d]) as isize);
+            let (z, y, x) = (z0 + dz, y0 + dy, x0 + dx);
+            if straight && (z < 0 || z >= depth || y < 0 || y >= height) {
+                reads.push(Reads::Nowhere);
+            } else if straight && x >= 0 && x + W as isize <= width {
+                reads.push(Reads::Along(((z * height + y) * width + x) as usize));
+            } else {
+                let outside = w.input_len() as u32;
+                let mut each = [outside; W];
+                for (e, [z, y, x]) in each.iter_mut().zip(&origins).take(used) {
+                    let (z, y, x) = (z + dz, y + dy, x + dx);
+                    if z >= 0 && z < depth && y >= 0 && y < height && x >= 0 && x < width {
+                        *e = ((z * height + y) * width + x) as u32;
+                    }
+                }
+                reads.push(Reads::Each(each));
             }
-            return;
-        }
-        for (i, o) in out.iter_mut().enumerate() {
-            let at = x + (i * step) as isize;
-            *o = if at >= 0 && at < width { row[at as usize] } else { F::ZERO };
         }
     }
 }

@@ -9,4 +9,7 @@ pub mod lane;
 pub mod math;
 pub mod minifloat;
 pub mod movement;
+pub mod planes;
+pub mod program;
 pub mod simd;
+pub mod winograd;

@@ -1,10 +1,11 @@
 //! Elementwise operators of two tensors, and of any number of them, with broadcasting.
 
-use super::{Built, Entry, Inputs, NodeCx, entry, tensor_kernel};
+use super::{Built, Entry, Inputs, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::{Operand, Zip, apply, cast_float, zip, zip_to};
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::tensor::Tensor;
 use crate::model::DataType::{self, Bool, Float32, Float64};
 use crate::{Result, bail, with_float, with_integer, with_number};
@@ -77,7 +78,11 @@ fn arithmetic(cx: &NodeCx) -> Built {
             other => bail!(InvalidModel, "its attribute 'direction' is '{other}', but must be LEFT or RIGHT"),
         },
     };
-    tensor_kernel(move |cx, inputs| {
+    let stage = match op {
+        Op::Pow => constant_power(cx),
+        _ => float_loop::<f32>(op).map(Stage::Binary),
+    };
+    let kernel = tensor_kernel(move |cx, inputs| {
         let (a, mut b) = (inputs.take(0)?, inputs.take(1)?);
         if op == Op::Pow && a.dtype() != b.dtype() {
             return mixed_power(cx, a, b);
@@ -86,7 +91,23 @@ fn arithmetic(cx: &NodeCx) -> Built {
             b = channel_slope(&a, b)?;
         }
         calculate(cx, op, a, b)
-    })
+    });
+    staged(stage, kernel)
+}
+
+/// The stage of a power with a constant exponent.
+fn constant_power(cx: &NodeCx) -> Option<Stage> {
+    let b = cx.constant(1).filter(|b| b.rank() == 0)?;
+    let exponent = with_float!(b.dtype(), T => b.slice::<T>().ok()?[0].get().wide(), else _other => return None) as f32;
+    let f = special_power::<f32>(exponent).unwrap_or(|a, b, o| apply(a, b, o, f32::pow));
+    Some(Stage::Unary(Box::new(move |values| {
+        let mut bases = [0f32; 64];
+        for part in values.chunks_mut(64) {
+            let bases = &mut bases[..part.len()];
+            bases.copy_from_slice(part);
+            f(Operand::Many(bases), Operand::One(exponent), part);
+        }
+    })))
 }
 
 fn calculate(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
@@ -133,19 +154,22 @@ fn float_loop<F: Float>(op: Op) -> Option<Zip<F, F>> {
 
 /// Powers whose exponent is one number are mostly squares, cubes and roots.
 fn power<T: FloatLane>(cx: &Cx, a: Tensor, b: Tensor) -> Result<Tensor> {
-    let mut f: Zip<T::C, T::C> = |a, b, o| apply(a, b, o, T::C::pow);
-    if b.len() == 1 && b.rank() <= a.rank() {
-        let exponent = b.slice::<T>()?[0].get();
-        if exponent == T::C::of(2.0) {
-            f = |a, b, o| apply(a, b, o, |a, _| a * a);
-        } else if exponent == T::C::ONE {
-            f = |a, b, o| apply(a, b, o, |a, _| a);
-        } else if exponent == T::C::of(0.5) {
-            // pow(-inf, 0.5) is +inf, pow(-0, 0.5) is +0.
-            f = |a, b, o| apply(a, b, o, |a, _| if a == T::C::LOWEST { T::C::HIGHEST } else { a.sqrt() + T::C::ZERO });
-        }
-    }
-    zip::<T>(cx, a, b, f)
+    let one = b.len() == 1 && b.rank() <= a.rank();
+    let special = if one { special_power(b.slice::<T>()?[0].get()) } else { None };
+    zip::<T>(cx, a, b, special.unwrap_or(|a, b, o| apply(a, b, o, T::C::pow)))
+}
+
+fn special_power<F: Float>(exponent: F) -> Option<Zip<F, F>> {
+    Some(if exponent == F::of(2.0) {
+        |a, b, o| apply(a, b, o, |a, _| a * a)
+    } else if exponent == F::ONE {
+        |a, b, o| apply(a, b, o, |a, _| a)
+    } else if exponent == F::of(0.5) {
+        // pow(-inf, 0.5) is +inf, pow(-0, 0.5) is +0.
+        |a, b, o| apply(a, b, o, |a, _| if a == F::LOWEST { F::HIGHEST } else { a.sqrt() + F::ZERO })
+    } else {
+        return None;
+    })
 }
 
 fn integers<T: Integer>(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
@@ -253,7 +277,8 @@ fn variadic(cx: &NodeCx) -> Built {
     };
     let mean = &*name == "Mean";
     cx.check_inputs(1, usize::MAX)?;
-    tensor_kernel(move |cx, inputs| {
+    let stage = if cx.node.inputs.len() == 2 && !mean { float_loop::<f32>(op).map(Stage::Binary) } else { None };
+    let kernel = tensor_kernel(move |cx, inputs| {
         let count = inputs.len();
         let dtype = inputs.tensor(0)?.dtype();
         // Halves are summed in FP32 and rounded once.
@@ -276,7 +301,8 @@ fn variadic(cx: &NodeCx) -> Built {
             sum = calculate(cx, Op::Div, sum, n)?;
         }
         if wide { cast_float(cx, &sum, dtype) } else { Ok(sum) }
-    })
+    });
+    staged(stage, kernel)
 }
 
 fn compare(cx: &NodeCx) -> Built {

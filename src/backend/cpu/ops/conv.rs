@@ -1,13 +1,17 @@
 //! Convolution and transposed convolution.
 
+use super::fused::Finishing;
 use super::window::{WindowSpec, spatial};
-use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use super::{Built, Entry, NodeCx, Then, entry, head_kernel, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::conv::{Columns, Window, depthwise, scatter};
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::gemm::{self, Packed, Product, Source, Strided};
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::planes::{self, Plane, planes_at_once};
+use crate::backend::cpu::kernels::simd::vectorize;
+use crate::backend::cpu::kernels::winograd::{self, Winograd};
 use crate::backend::cpu::tensor::{Tensor, count};
 use crate::{Result, bail, err, with_float};
 use std::any::Any;
@@ -34,12 +38,12 @@ fn build(cx: &NodeCx) -> Built {
         }
         _ => None,
     };
-    tensor_kernel(move |cx, inputs| {
+    head_kernel(move |cx, inputs, then| {
         let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
         check_types(x, w)?;
         with_float!(x.dtype(), T => {
             let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Vec<Packed<T>>>());
-            conv::<T>(cx, &spec, group, x, w, bias, packed)
+            conv::<T>(cx, &spec, group, [Some(x), Some(w), bias], packed, then)
         }, else other => Err(refuse("Conv", other)))
     })
 }
@@ -105,18 +109,19 @@ pub fn convolve(
     w: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    conv::<f64>(cx, spec, group, x, w, bias, None)
+    let y = conv::<f64>(cx, spec, group, [Some(x), Some(w), bias], None, None)?;
+    y.ok_or_else(|| err!(Internal, "a convolution gave no result"))
 }
 
 fn conv<T: FloatLane>(
     cx: &Cx,
     spec: &WindowSpec,
     group: usize,
-    x: &Tensor,
-    w: &Tensor,
-    bias: Option<&Tensor>,
+    inputs: [Option<&Tensor>; 3],
     packed: Option<&Vec<Packed<T>>>,
-) -> Result<Tensor> {
+    then: Option<&Then>,
+) -> Result<Option<Tensor>> {
+    let [Some(x), Some(w), bias] = inputs else { bail!(Internal, "a convolution without input or weights") };
     check_shapes(x, w, bias, group)?;
     let rank = x.rank() - 2;
     let (window, _) = if w.dims()[2..].contains(&0) {
@@ -124,21 +129,24 @@ fn conv<T: FloatLane>(
     } else {
         spec.window(&x.dims()[2..], &w.dims()[2..])?
     };
+    if u32::try_from(window.input_len()).is_err() {
+        bail!(Unsupported, "an input of shape {:?}: planes of 2^32 elements and more", x.dims());
+    }
     let (n, c, m) = (x.dims()[0], x.dims()[1], w.dims()[0]);
     let mut dims = vec![n, m];
     dims.extend(spatial(&window, rank));
+    let Some(finish) = super::fused::finish(then, x.dtype(), &dims)? else { return Ok(None) };
     let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
     if y.is_empty() {
-        return Ok(y);
+        return Ok(Some(y));
     }
     let bias = bias.map(|b| computing::<T>(cx, b)).transpose()?;
     let bias = bias.as_ref().map(|b| b.slice::<T::C>()).transpose()?;
     if is_depthwise(w, group) {
-        depthwise_conv::<T>(cx, &window, group, x, w, bias, &mut y)?;
-        return Ok(y);
+        depthwise_conv::<T>(cx, &window, group, x, w, bias, &finish, &mut y)?;
+        return Ok(Some(y));
     }
     let (mg, k) = (m / group, c / group * window.kernel_len());
-    let (image, out_image) = (c * window.input_len(), m * window.output_len());
     let weights = w.slice::<T>()?;
     let rows: Vec<Strided<T>> =
         (0..group).map(|g| Strided { data: &weights[g * mg * k..(g + 1) * mg * k], lane: k, step: 1 }).collect();
@@ -148,13 +156,15 @@ fn conv<T: FloatLane>(
             None => &rows[g],
         }
     };
-    let epilogues: Vec<_> = (0..group)
-        .map(|g| {
-            move |row: usize, _: usize, values: &mut [T::C]| {
+    let (size, finish) = (window.output_len(), &finish);
+    let epilogues: Vec<_> = (0..n * group)
+        .map(|i| {
+            move |row: usize, column: usize, values: &mut [T::C]| {
                 if let Some(b) = bias {
-                    let b = b[g * mg + row];
-                    values.iter_mut().for_each(|v| *v += b);
+                    let b = b[i % group * mg + row];
+                    vectorize(|| values.iter_mut().for_each(|v| *v += b));
                 }
+                finish.apply((i * mg + row) * size + column, values);
             }
         })
         .collect();
@@ -166,31 +176,32 @@ fn conv<T: FloatLane>(
             .map(|i| Strided { data: &data[i * part..(i + 1) * part], lane: 1, step: window.input_len() })
             .collect();
         let products: Vec<Product<T::C>> = (0..n * group)
-            .map(|i| {
-                product(&window, mg, k, a(i % group), &columns[i], i * mg * window.output_len(), &epilogues[i % group])
-            })
+            .map(|i| product(&window, mg, k, a(i % group), &columns[i], i * mg * size, &epilogues[i]))
             .collect();
-        return gemm::run(cx, &products, out).map(|()| y);
+        return gemm::run(cx, &products, out).map(|()| Some(y));
     }
-    // One image at a time, so that only one is held widened.
-    for i in 0..n {
-        let one = Tensor::image::<T>(cx, x, i * image, image)?;
-        let wide = match &one {
-            Some(t) => t.slice::<T::C>()?,
-            None => T::direct(&x.slice::<T>()?[i * image..(i + 1) * image])
-                .ok_or_else(|| err!(Internal, "an image that needs no widening is not of the computing type"))?,
+    let data = x.slice::<T>()?;
+    if let (Some(weights), 1, true) = (packed, group, winograd::pays(&window, c, m)) {
+        let way = Winograd { window: &window, channels: c, rows: m, weights: &weights[0] };
+        let epilogue = |at: usize, channel: usize, values: &mut [T::C]| {
+            if let Some(b) = bias {
+                let b = b[channel];
+                vectorize(|| values.iter_mut().for_each(|v| *v += b));
+            }
+            finish.apply(at, values);
         };
-        let part = c / group * window.input_len();
-        let columns: Vec<Columns<T::C>> =
-            (0..group).map(|g| Columns { input: &wide[g * part..(g + 1) * part], window: &window }).collect();
-        let products: Vec<Product<T::C>> = (0..group)
-            .map(|g| {
-                product(&window, mg, k, a(g), &columns[g], i * out_image + g * mg * window.output_len(), &epilogues[g])
-            })
-            .collect();
-        gemm::run(cx, &products, out)?;
+        if way.run(cx, data, out, &epilogue)? {
+            return Ok(Some(y));
+        }
     }
-    Ok(y)
+    let part = c / group * window.input_len();
+    let columns: Vec<Columns<T>> =
+        (0..n * group).map(|i| Columns { input: &data[i * part..(i + 1) * part], window: &window }).collect();
+    let products: Vec<Product<T::C>> = (0..n * group)
+        .map(|i| product(&window, mg, k, a(i % group), &columns[i], i * mg * size, &epilogues[i]))
+        .collect();
+    gemm::run(cx, &products, out)?;
+    Ok(Some(y))
 }
 
 fn product<'a, F: Float>(
@@ -205,19 +216,7 @@ fn product<'a, F: Float>(
     Product { m, n: w.output_len(), k, a, b, offset, row_stride: w.output_len(), epilogue: Some(epilogue) }
 }
 
-impl Tensor {
-    /// A widened copy of a part of a tensor; `None` where the elements are of the computing type already.
-    fn image<T: FloatLane>(cx: &Cx, x: &Tensor, from: usize, len: usize) -> Result<Option<Tensor>> {
-        let data = &x.slice::<T>()?[from..from + len];
-        if T::direct(data).is_some() {
-            return Ok(None);
-        }
-        let mut wide = Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![len])?;
-        T::widen(data, wide.slice_mut::<T::C>()?);
-        Ok(Some(wide))
-    }
-}
-
+#[allow(clippy::too_many_arguments)]
 fn depthwise_conv<T: FloatLane>(
     cx: &Cx,
     window: &Window,
@@ -225,6 +224,7 @@ fn depthwise_conv<T: FloatLane>(
     x: &Tensor,
     w: &Tensor,
     bias: Option<&[T::C]>,
+    finish: &Finishing,
     y: &mut Tensor,
 ) -> Result<()> {
     let (m, size) = (w.dims()[0], window.output_len());
@@ -233,23 +233,35 @@ fn depthwise_conv<T: FloatLane>(
     let data = x.slice::<T>()?;
     let (plane, taps) = (window.input_len(), window.kernel_len());
     let work = y.len() * taps;
-    cx.threads.pieces(y.slice_mut::<T>()?, size, work, |i, out| {
-        let (image, channel) = (i / m, i % m);
-        let source = image * group + channel / (m / group);
-        let input = &data[source * plane..(source + 1) * plane];
-        let kernel = &kernels[channel * taps..(channel + 1) * taps];
-        let start = bias.map_or(T::C::ZERO, |b| b[channel]);
-        match (T::direct(input), T::direct_mut(out)) {
-            (Some(input), Some(out)) => {
-                out.fill(start);
-                depthwise(window, input, kernel, out);
-            }
-            _ => {
-                let mut wide = vec![T::C::ZERO; plane];
-                T::widen(input, &mut wide);
-                let mut sums = vec![start; size];
-                depthwise(window, &wide, kernel, &mut sums);
-                T::narrow(&sums, out);
+    let at_once = planes_at_once(size);
+    cx.threads.pieces(y.slice_mut::<T>()?, size * at_once, work, |task, out| {
+        let mut lines = Plane::new();
+        for (i, out) in out.chunks_exact_mut(size).enumerate() {
+            let i = task * at_once + i;
+            let (image, channel) = (i / m, i % m);
+            let source = image * group + channel / (m / group);
+            let input = &data[source * plane..(source + 1) * plane];
+            let kernel = &kernels[channel * taps..(channel + 1) * taps];
+            let start = bias.map_or(T::C::ZERO, |b| b[channel]);
+            let mut make = |sums: &mut [T::C]| {
+                if Plane::<T::C>::serves(window) {
+                    lines.load(window, input, 0..window.input[1], T::C::ZERO);
+                    planes::depthwise(window, &lines, kernel, start, sums);
+                } else {
+                    let mut wide = vec![T::C::ZERO; plane];
+                    T::widen(input, &mut wide);
+                    sums.fill(start);
+                    depthwise(window, &wide, kernel, sums);
+                }
+                finish.apply(i * size, sums);
+            };
+            match T::direct_mut(out) {
+                Some(out) => make(out),
+                None => {
+                    let mut sums = vec![T::C::ZERO; size];
+                    make(&mut sums);
+                    T::narrow(&sums, out);
+                }
             }
         }
     });

@@ -1,9 +1,11 @@
 //! Elementwise operators of one tensor that are no plain float functions: negation, tests, limits.
 
-use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use super::{Built, Entry, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::{in_place, map};
 use crate::backend::cpu::kernels::lane::{Lane, refuse};
+use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
 use crate::model::DataType::{Bool, Float64};
@@ -73,7 +75,8 @@ fn clip(cx: &NodeCx) -> Built {
         ..11 => Some((cx.float("min", f32::MIN)?, cx.float("max", f32::MAX)?)),
         _ => None,
     };
-    tensor_kernel(move |cx, inputs| {
+    let stage = clip_stage(cx, limits);
+    let kernel = tensor_kernel(move |cx, inputs| {
         let x = inputs.take(0)?;
         let dtype = x.dtype();
         if let Some((low, high)) = limits {
@@ -89,20 +92,39 @@ fn clip(cx: &NodeCx) -> Built {
             let one = |t: Option<&Tensor>| t.map(|t| Ok::<_, crate::Error>(t.slice::<T>()?[0].get())).transpose();
             limit::<T>(cx, x, one(low)?, one(high)?)
         }, else other => Err(refuse("Clip", other)))
-    })
+    });
+    staged(stage, kernel)
+}
+
+/// The stage of a clip whose limits are known.
+fn clip_stage(cx: &NodeCx, limits: Option<(f32, f32)>) -> Option<Stage> {
+    let constant = |i: usize| -> Option<Option<f32>> {
+        if !cx.has_input(i) {
+            return Some(None);
+        }
+        let t = cx.constant(i).filter(|t| t.len() == 1 && cx.input_types.first() == Some(&Some(t.dtype())))?;
+        with_float!(t.dtype(), T => Some(Some(t.slice::<T>().ok()?[0].get().wide() as f32)), else _other => None)
+    };
+    let (low, high) = match limits {
+        Some((low, high)) => (Some(low), Some(high)),
+        None => (constant(1)?, constant(2)?),
+    };
+    Some(Stage::Unary(Box::new(move |values| limit_values(values, low, high))))
 }
 
 /// Below `low` becomes `low`, then above `high` becomes `high`; NaN stays.
 fn limit<T: Lane<C: PartialOrd>>(cx: &Cx, x: Tensor, low: Option<T::C>, high: Option<T::C>) -> Result<Tensor> {
-    in_place::<T>(cx, x, 1, &|values: &mut [T::C]| {
-        vectorize(|| {
-            if let Some(low) = low {
-                values.iter_mut().for_each(|v| *v = if *v < low { low } else { *v });
-            }
-            if let Some(high) = high {
-                values.iter_mut().for_each(|v| *v = if *v > high { high } else { *v });
-            }
-        })
+    in_place::<T>(cx, x, 1, &|values: &mut [T::C]| limit_values(values, low, high))
+}
+
+fn limit_values<C: Copy + PartialOrd>(values: &mut [C], low: Option<C>, high: Option<C>) {
+    vectorize(|| {
+        if let Some(low) = low {
+            values.iter_mut().for_each(|v| *v = if *v < low { low } else { *v });
+        }
+        if let Some(high) = high {
+            values.iter_mut().for_each(|v| *v = if *v > high { high } else { *v });
+        }
     })
 }
 

@@ -1,6 +1,7 @@
 //! MatMul and Gemm.
 
-use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use super::fused::{Finishing, finish};
+use super::{Built, Entry, NodeCx, Then, entry, head_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast::{self, Walk};
 use crate::backend::cpu::kernels::elementwise::cast_float;
@@ -31,37 +32,38 @@ fn build_matmul(cx: &NodeCx) -> Built {
         }
         _ => None,
     };
-    tensor_kernel(move |cx, inputs| {
+    head_kernel(move |cx, inputs, then| {
         let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
         if a.dtype() != b.dtype() {
             bail!(TypeMismatch, "its inputs are of types {} and {}, but must be of one type", a.dtype(), b.dtype());
         }
-        product(cx, a, b, &packed)
+        product(cx, a, b, &packed, then)
     })
 }
 
 /// The product of two stacks of matrices.
 pub fn multiply(cx: &Cx, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    product(cx, a, b, &None)
+    product(cx, a, b, &None, None)?.ok_or_else(|| err!(Internal, "a product gave no result"))
 }
 
-fn product(cx: &Cx, a: &Tensor, b: &Tensor, packed: &AnyPacked) -> Result<Tensor> {
+fn product(cx: &Cx, a: &Tensor, b: &Tensor, packed: &AnyPacked, then: Option<&Then>) -> Result<Option<Tensor>> {
     let shapes = Shapes::new(a, b)?;
+    let Some(finish) = finish(then, a.dtype(), &shapes.output)? else { return Ok(None) };
     let mut y = Tensor::new(cx.pool, a.dtype(), shapes.output.clone())?;
     if y.is_empty() {
-        return Ok(y);
+        return Ok(Some(y));
     }
     if a.dtype().is_float() {
         with_float!(a.dtype(), T => {
             let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Packed<T>>());
-            float_matmul::<T>(cx, &shapes, a.slice()?, b.slice()?, packed, y.slice_mut()?)?;
+            float_matmul::<T>(cx, &shapes, a.slice()?, b.slice()?, packed, &finish, y.slice_mut()?)?;
         }, else other => return Err(refuse("MatMul", other)));
     } else {
         with_integer!(a.dtype(), T => {
             integer_matmul::<T>(&shapes, a.slice()?, b.slice()?, y.slice_mut()?);
         }, else other => return Err(refuse("MatMul", other)));
     }
-    Ok(y)
+    Ok(Some(y))
 }
 
 /// Shapes of a product of stacks of matrices.
@@ -125,6 +127,7 @@ fn float_matmul<T: FloatLane>(
     a: &[T],
     b: &[T],
     packed: Option<&Packed<T>>,
+    finish: &Finishing,
     y: &mut [T],
 ) -> Result<()> {
     let (m, k, n) = (s.m, s.k, s.n);
@@ -133,6 +136,15 @@ fn float_matmul<T: FloatLane>(
     let left = |i: usize| Strided { data: &a[i * m * k..(i + 1) * m * k], lane: k, step: 1 };
     let right = |i: usize| Strided { data: &b[i * k * n..(i + 1) * k * n], lane: 1, step: n };
     let sources: Vec<_> = s.batches.iter().map(|&(i, j)| (left(i), right(j))).collect();
+    // A turned product has one row, which is the column.
+    let width = if turned { m } else { n };
+    let epilogues: Vec<_> = (0..sources.len())
+        .map(|i| {
+            move |row: usize, column: usize, values: &mut [T::C]| {
+                finish.apply(i * m * n + row * width + column, values);
+            }
+        })
+        .collect();
     let products: Vec<Product<T::C>> = sources
         .iter()
         .enumerate()
@@ -142,8 +154,14 @@ fn float_matmul<T: FloatLane>(
                 None => b,
             };
             match turned {
-                false => Product { m, n, k, a, b: right, offset: i * m * n, row_stride: n, epilogue: None },
-                true => Product { m: 1, n: m, k, a: b, b: a, offset: i * m, row_stride: m, epilogue: None },
+                false => {
+                    let epilogue: gemm::Epilogue<T::C> = &epilogues[i];
+                    Product { m, n, k, a, b: right, offset: i * m * n, row_stride: n, epilogue: Some(epilogue) }
+                }
+                true => {
+                    let epilogue: gemm::Epilogue<T::C> = &epilogues[i];
+                    Product { m: 1, n: m, k, a: b, b: a, offset: i * m, row_stride: m, epilogue: Some(epilogue) }
+                }
             }
         })
         .collect();
@@ -190,18 +208,19 @@ fn build_gemm(cx: &NodeCx) -> Built {
         }
         _ => None,
     };
-    tensor_kernel(move |cx, inputs| {
+    head_kernel(move |cx, inputs, then| {
         let (a, b, c) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
         if a.dtype() != b.dtype() || c.is_some_and(|c| c.dtype() != a.dtype()) {
             bail!(TypeMismatch, "its inputs are of different types: {a:?}, {b:?}, {c:?}");
         }
         let dtype = a.dtype();
         if dtype.is_integer() {
-            return with_integer!(dtype, T => integer_gemm::<T>(cx, &g, a, b, c), else other => Err(refuse("Gemm", other)));
+            return with_integer!(dtype, T => integer_gemm::<T>(cx, &g, a, b, c).map(Some),
+                else other => Err(refuse("Gemm", other)));
         }
         with_float!(dtype, T => {
             let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Packed<T>>());
-            float_gemm::<T>(cx, &g, a, b, c, packed)
+            float_gemm::<T>(cx, &g, [Some(a), Some(b), c], packed, then)
         }, else other => Err(refuse("Gemm", other)))
     })
 }
@@ -231,12 +250,13 @@ fn gemm_shape(g: &Gemm, a: &Tensor, b: &Tensor, c: Option<&Tensor>) -> Result<(u
 fn float_gemm<T: FloatLane>(
     cx: &Cx,
     g: &Gemm,
-    a: &Tensor,
-    b: &Tensor,
-    c: Option<&Tensor>,
+    inputs: [Option<&Tensor>; 3],
     packed: Option<&Packed<T>>,
-) -> Result<Tensor> {
+    then: Option<&Then>,
+) -> Result<Option<Tensor>> {
+    let [Some(a), Some(b), c] = inputs else { bail!(Internal, "a product without its matrices") };
     let (m, k, n) = gemm_shape(g, a, b, c)?;
+    let Some(finish) = finish(then, a.dtype(), &[m, n])? else { return Ok(None) };
     let mut y = Tensor::new(cx.pool, a.dtype(), vec![m, n])?;
     let addend = c.map(|c| cast_float(cx, c, <T::C as Lane>::DTYPE)).transpose()?;
     let values = addend.as_ref().map(|c| c.slice::<T::C>()).transpose()?;
@@ -251,13 +271,13 @@ fn float_gemm<T: FloatLane>(
         if g.alpha != 1.0 {
             out.iter_mut().for_each(|v| *v *= alpha);
         }
-        let Some(c) = values else { return };
-        match across {
-            0 => {
+        match (values, across) {
+            (None, _) => {}
+            (Some(c), 0) => {
                 let v = beta * c[row * down];
                 out.iter_mut().for_each(|o| *o += v);
             }
-            _ => {
+            (Some(c), _) => {
                 let from = &c[row * down + column..];
                 match g.beta == 1.0 {
                     true => out.iter_mut().zip(from).for_each(|(o, &v)| *o += v),
@@ -265,6 +285,7 @@ fn float_gemm<T: FloatLane>(
                 }
             }
         }
+        finish.apply(row * n + column, out);
     };
     let (a0, b0) = (a.dims()[1], b.dims()[1]);
     let left = if g.trans_a { (1, a0) } else { (a0, 1) };
@@ -285,7 +306,7 @@ fn float_gemm<T: FloatLane>(
         epilogue: Some(&epilogue),
     };
     gemm::run(cx, &[product], y.slice_mut::<T>()?)?;
-    Ok(y)
+    Ok(Some(y))
 }
 
 fn integer_gemm<T: Integer>(cx: &Cx, g: &Gemm, a: &Tensor, b: &Tensor, c: Option<&Tensor>) -> Result<Tensor> {

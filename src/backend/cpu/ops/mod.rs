@@ -11,6 +11,7 @@ mod control;
 mod conv;
 mod deform_conv;
 mod einsum;
+pub mod fused;
 mod gather;
 mod grid_sample;
 mod layout;
@@ -44,9 +45,11 @@ mod unpool;
 mod wide;
 mod window;
 
+pub use fused::Then;
 pub use node::{Inputs, NodeCx};
 
 use super::exec::Cx;
+use super::kernels::program::Stage;
 use super::tensor::Tensor;
 use super::value::Val;
 use crate::{Result, bail};
@@ -55,6 +58,21 @@ use crate::{Result, bail};
 pub trait Kernel: Send + Sync {
     /// Computes the outputs, in the operator's order; trailing outputs that the node does not name may be left out.
     fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>>;
+
+    /// What it does to each element, if that is all it does.
+    fn stage(&self) -> Option<&Stage> {
+        None
+    }
+
+    /// True if it can finish its results with stages while they are in the caches.
+    fn is_head(&self) -> bool {
+        false
+    }
+
+    /// Computes its output and finishes it; `None` if it cannot, or the stages do not fit what it makes.
+    fn run_then(&self, _cx: &Cx, _inputs: &Inputs, _then: &Then) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
 }
 
 /// A built kernel.
@@ -89,6 +107,46 @@ pub fn kernel(f: impl Fn(&Cx, &mut Inputs) -> Result<Vec<Val>> + Send + Sync + '
         }
     }
     Ok(Box::new(Closure(f)))
+}
+
+/// A kernel that does nothing but what the stage does to each element.
+pub fn staged(stage: Option<Stage>, kernel: Built) -> Built {
+    struct Staged(Stage, Box<dyn Kernel>);
+    impl Kernel for Staged {
+        fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
+            self.1.run(cx, inputs)
+        }
+        fn stage(&self) -> Option<&Stage> {
+            Some(&self.0)
+        }
+    }
+    match stage {
+        Some(stage) => kernel.map(|k| Box::new(Staged(stage, k)) as Box<dyn Kernel>),
+        None => kernel,
+    }
+}
+
+/// A kernel that can finish its results with stages: the closure gets them where it is to do so, and then gives `None`
+/// if they do not fit.
+pub fn head_kernel(
+    f: impl Fn(&Cx, &Inputs, Option<&Then>) -> Result<Option<Tensor>> + Send + Sync + 'static,
+) -> Built {
+    struct Head<F>(F);
+    impl<F: Fn(&Cx, &Inputs, Option<&Then>) -> Result<Option<Tensor>> + Send + Sync> Kernel for Head<F> {
+        fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
+            match (self.0)(cx, inputs, None)? {
+                Some(y) => Ok(vec![Val::Tensor(y)]),
+                None => bail!(Internal, "a product gave no result"),
+            }
+        }
+        fn is_head(&self) -> bool {
+            true
+        }
+        fn run_then(&self, cx: &Cx, inputs: &Inputs, then: &Then) -> Result<Option<Tensor>> {
+            (self.0)(cx, inputs, Some(then))
+        }
+    }
+    Ok(Box::new(Head(f)))
 }
 
 /// A kernel out of a closure that gives one tensor.

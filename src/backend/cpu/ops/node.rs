@@ -200,6 +200,13 @@ impl Inputs {
         self.0.get_mut(i).and_then(Option::take).ok_or_else(|| err!(InvalidModel, "its input {i} is missing"))
     }
 
+    /// Gives an input back.
+    pub fn put(&mut self, i: usize, value: Val) {
+        if let Some(slot) = self.0.get_mut(i) {
+            *slot = Some(value);
+        }
+    }
+
     /// Takes an input tensor away.
     pub fn take(&mut self, i: usize) -> Result<Tensor> {
         self.take_value(i)?.into_tensor().map_err(|e| e.context(format_args!("input {i}")))

@@ -2,13 +2,16 @@
 
 use super::axes::axis;
 use super::softmax::sum;
-use super::{Built, Entry, NodeCx, entry, kernel, tensor_kernel};
+use super::{Built, Entry, NodeCx, entry, kernel, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::kernels::simd::vectorize;
+use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::tensor::Tensor;
+use crate::backend::cpu::threads::Threads;
 use crate::backend::cpu::value::Val;
 use crate::{Result, bail, err, with_float};
 
@@ -77,19 +80,17 @@ fn batch(cx: &NodeCx) -> Built {
     if training {
         bail!(Unsupported, "BatchNormalization in training form");
     }
-    tensor_kernel(move |cx, inputs| {
+    let stage = (|| {
+        let given = [cx.constant(1)?, cx.constant(2)?, cx.constant(3)?, cx.constant(4)?];
+        let alone = Cx { pool: &Pool::new(usize::MAX), threads: &Threads::inline(), cancel: None, tap: None };
+        factors::<f32>(&alone, given, given[0].len(), epsilon).ok().map(Stage::Channels)
+    })();
+    let kernel = tensor_kernel(move |cx, inputs| {
         let x = inputs.take(0)?;
         let c = if x.rank() > 1 { x.dims()[1] } else { 1 };
         with_float!(x.dtype(), T => {
-            let scale = channels::<T>(cx, inputs.tensor(1)?, c, "scale")?;
-            let bias = channels::<T>(cx, inputs.tensor(2)?, c, "bias")?;
-            let mean = channels::<T>(cx, inputs.tensor(3)?, c, "mean")?;
-            let variance = channels::<T>(cx, inputs.tensor(4)?, c, "variance")?;
-            type C<T> = <T as Lane>::C;
-            let factors: Vec<(C<T>, C<T>)> = (0..c).map(|i| {
-                let factor = scale[i].wide() / (variance[i].wide() + epsilon).sqrt();
-                (<C<T> as Float>::of(factor), <C<T> as Float>::of(bias[i].wide() - mean[i].wide() * factor))
-            }).collect();
+            let given = [inputs.tensor(1)?, inputs.tensor(2)?, inputs.tensor(3)?, inputs.tensor(4)?];
+            let factors = factors::<T>(cx, given, c, epsilon)?;
             let plane: usize = x.dims().iter().skip(2).product();
             if plane == 1 {
                 // [N, C]: one row a sample.
@@ -102,7 +103,19 @@ fn batch(cx: &NodeCx) -> Built {
                 row.iter_mut().for_each(|v| *v = *v * a + b);
             })
         }, else other => Err(refuse("BatchNormalization", other)))
-    })
+    });
+    staged(stage, kernel)
+}
+
+/// Factor and addend of each channel, from scale, bias, mean and variance.
+fn factors<T: FloatLane>(cx: &Cx, given: [&Tensor; 4], c: usize, epsilon: f64) -> Result<Vec<(T::C, T::C)>> {
+    let [scale, bias, mean, variance] = given;
+    let scale = channels::<T>(cx, scale, c, "scale")?;
+    let bias = channels::<T>(cx, bias, c, "bias")?;
+    let mean = channels::<T>(cx, mean, c, "mean")?;
+    let variance = channels::<T>(cx, variance, c, "variance")?;
+    let factor = |i: usize| scale[i].wide() / (variance[i].wide() + epsilon).sqrt();
+    Ok((0..c).map(|i| (T::C::of(factor(i)), T::C::of(bias[i].wide() - mean[i].wide() * factor(i)))).collect())
 }
 
 /// Mean and inverse standard deviation, in two passes.

@@ -6,6 +6,7 @@ use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::conv::Window;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::planes::{self, Plane, planes_at_once};
 use crate::backend::cpu::ops::softmax::sum;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
@@ -38,23 +39,24 @@ fn windows(spec: &WindowSpec, x: &Tensor) -> Result<(Window, [usize; 3], Vec<usi
     Ok((window, tail, dims))
 }
 
+/// Kernel coordinates whose read from output coordinate `o` lies in the input.
+fn taps(w: &Window, dim: usize, o: usize) -> std::ops::Range<usize> {
+    let start = o * w.stride[dim];
+    let low = w.pad[dim].saturating_sub(start).div_ceil(w.dilation[dim]);
+    let high = (w.input[dim] + w.pad[dim]).saturating_sub(start).div_ceil(w.dilation[dim]);
+    low.min(w.kernel[dim])..high.min(w.kernel[dim])
+}
+
 /// Calls `f(output position, kernel ranges, first input coordinates)` for each output position of one plane.
 fn positions(w: &Window, mut f: impl FnMut(usize, [std::ops::Range<usize>; 3], [isize; 3])) {
-    let taps = |dim: usize, o: usize| {
-        // Kernel coordinates whose read lies in the input.
-        let start = o * w.stride[dim];
-        let low = w.pad[dim].saturating_sub(start).div_ceil(w.dilation[dim]);
-        let high = (w.input[dim] + w.pad[dim]).saturating_sub(start).div_ceil(w.dilation[dim]);
-        low.min(w.kernel[dim])..high.min(w.kernel[dim])
-    };
     let from = |dim: usize, o: usize| (o * w.stride[dim]) as isize - w.pad[dim] as isize;
     let mut at = 0;
     for z in 0..w.output[0] {
-        let tz = taps(0, z);
+        let tz = taps(w, 0, z);
         for y in 0..w.output[1] {
-            let ty = taps(1, y);
+            let ty = taps(w, 1, y);
             for x in 0..w.output[2] {
-                f(at, [tz.clone(), ty.clone(), taps(2, x)], [from(0, z), from(1, y), from(2, x)]);
+                f(at, [tz.clone(), ty.clone(), taps(w, 2, x)], [from(0, z), from(1, y), from(2, x)]);
                 at += 1;
             }
         }
@@ -83,6 +85,13 @@ fn max_pool(cx: &NodeCx) -> Built {
     kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
         let (window, _, dims) = windows(&spec, x)?;
+        if !places && Plane::<f32>::serves(&window) && x.dtype().is_float() {
+            return with_float!(x.dtype(), T => lines::<T>(cx, x, &window, dims, |plane, input, out| {
+                plane.load(&window, input, 0..window.input[1], <<T as Lane>::C as Float>::LOWEST);
+                planes::maximum(&window, plane, out);
+            }), else other => Err(refuse("MaxPool", other)))
+            .map(|y| vec![Val::Tensor(y)]);
+        }
         with_number!(x.dtype(), T => maximum::<T>(cx, x, &window, dims, places, columns_first),
             else other => Err(refuse("MaxPool", other)))
     })
@@ -167,12 +176,71 @@ fn average_pool(cx: &NodeCx) -> Built {
     tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
         let (window, tail, dims) = windows(&spec, x)?;
+        if Plane::<f32>::serves(&window) && !window.output.contains(&0) {
+            let counts = counts(&window, count_padding.then_some(tail));
+            return with_float!(x.dtype(), T => lines::<T>(cx, x, &window, dims, |plane, input, out| {
+                type C<T> = <T as Lane>::C;
+                plane.load(&window, input, 0..window.input[1], C::<T>::ZERO);
+                planes::total(&window, plane, out);
+                for (row, &rows) in out.chunks_mut(window.output[2]).zip(&counts[1]) {
+                    row.iter_mut().zip(&counts[2]).for_each(|(v, &n)| *v /= <C<T> as Float>::of((rows * n) as f64));
+                }
+            }), else other => Err(refuse("AveragePool", other)));
+        }
         with_float!(x.dtype(), T => pool::<T>(cx, x, &window, dims, |values, taps, first| {
             let mut total = <<T as Lane>::C as Float>::ZERO;
             elements(&window, taps, first, |e| total += values[e]);
             let n = if count_padding { padded_count(&window, tail, first) } else { taps.iter().map(|t| t.len()).product() };
             total / <<T as Lane>::C as Float>::of(n as f64)
         }), else other => Err(refuse("AveragePool", other)))
+    })
+}
+
+/// Applies `f`, which works on one plane, to every plane.
+fn lines<T: FloatLane>(
+    cx: &Cx,
+    x: &Tensor,
+    w: &Window,
+    dims: Vec<usize>,
+    f: impl Fn(&mut Plane<T::C>, &[T], &mut [T::C]) + Sync,
+) -> Result<Tensor> {
+    let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
+    if y.is_empty() {
+        return Ok(y);
+    }
+    let data = x.slice::<T>()?;
+    let (plane, size) = (w.input_len(), w.output_len());
+    let work = y.len() * w.kernel_len();
+    let at_once = planes_at_once(size);
+    cx.threads.pieces(y.slice_mut::<T>()?, size * at_once, work, |task, out| {
+        let mut lines = Plane::new();
+        for (i, out) in out.chunks_exact_mut(size).enumerate() {
+            let from = &data[(task * at_once + i) * plane..][..plane];
+            match T::direct_mut(out) {
+                Some(out) => f(&mut lines, from, out),
+                None => {
+                    let mut wide = vec![T::C::ZERO; size];
+                    f(&mut lines, from, &mut wide);
+                    T::narrow(&wide, out);
+                }
+            }
+        }
+    });
+    Ok(y)
+}
+
+/// For each dimension and output coordinate, how many elements of the window count: those that lie in the input, or,
+/// given the paddings behind it, in the padding too.
+fn counts(w: &Window, tail: Option<[usize; 3]>) -> [Vec<usize>; 3] {
+    std::array::from_fn(|d| {
+        let count = |o: usize| match tail {
+            None => taps(w, d, o).len(),
+            Some(tail) => {
+                let end = (w.input[d] + tail[d] + w.pad[d]).saturating_sub(o * w.stride[d]);
+                end.div_ceil(w.dilation[d]).min(w.kernel[d])
+            }
+        };
+        (0..w.output[d]).map(count).collect()
     })
 }
 

@@ -5,12 +5,17 @@ use super::{Built, Entry, Inputs, NodeCx, entry, kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::gemm::{self, Packed, Product, Source, Strided};
-use crate::backend::cpu::kernels::lane::refuse;
+use crate::backend::cpu::kernels::lane::{FloatLane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
 use crate::model::DataType::Float64;
-use crate::{Result, bail, err};
+use crate::{Result, bail, err, with_float};
+use half::{bf16, f16};
+use std::any::Any;
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[entry("LSTM", build), entry("GRU", build), entry("RNN", build)];
@@ -51,39 +56,27 @@ enum Function {
 #[derive(Debug, Clone, Copy)]
 struct Activation(Function, f32, f32);
 
+/// Changes every value, with vector instructions.
+#[inline(always)]
+fn each<F: Float>(values: &mut [F], f: impl Fn(F) -> F) {
+    vectorize(|| values.iter_mut().for_each(|v| *v = f(*v)));
+}
+
 impl Activation {
-    fn apply<F: Float>(self, x: F) -> F {
+    fn apply<F: Float>(self, values: &mut [F]) {
         let (a, b) = (F::of(self.1.into()), F::of(self.2.into()));
         match self.0 {
-            Function::Sigmoid => x.sigmoid(),
-            Function::Tanh => x.tanh(),
-            Function::Relu => x.larger(F::ZERO),
-            Function::LeakyRelu => {
-                if x < F::ZERO {
-                    a * x
-                } else {
-                    x
-                }
-            }
-            Function::ThresholdedRelu => {
-                if x > a {
-                    x
-                } else {
-                    F::ZERO
-                }
-            }
-            Function::ScaledTanh => a * (b * x).tanh(),
-            Function::HardSigmoid => (a * x + b).larger(F::ZERO).smaller(F::ONE),
-            Function::Elu => {
-                if x < F::ZERO {
-                    a * x.exp_m1()
-                } else {
-                    x
-                }
-            }
-            Function::Softsign => x / (F::ONE + x.abs()),
-            Function::Softplus => x.exp().ln_1p(),
-            Function::Affine => a * x + b,
+            Function::Sigmoid => each(values, |x| x.sigmoid()),
+            Function::Tanh => each(values, |x| x.tanh()),
+            Function::Relu => each(values, |x| x.larger(F::ZERO)),
+            Function::LeakyRelu => each(values, |x| if x < F::ZERO { a * x } else { x }),
+            Function::ThresholdedRelu => each(values, |x| if x > a { x } else { F::ZERO }),
+            Function::ScaledTanh => each(values, |x| a * (b * x).tanh()),
+            Function::HardSigmoid => each(values, |x| (a * x + b).larger(F::ZERO).smaller(F::ONE)),
+            Function::Elu => each(values, |x| if x < F::ZERO { a * x.exp_m1() } else { x }),
+            Function::Softsign => each(values, |x| x / (F::ONE + x.abs())),
+            Function::Softplus => each(values, |x| x.exp().ln_1p()),
+            Function::Affine => each(values, |x| a * x + b),
         }
     }
 }
@@ -115,6 +108,46 @@ struct Layer {
     linear_before_reset: bool,
     batch_first: bool,
     hidden: Option<i64>,
+    /// Constant weights and recurrent weights, packed when the engine was built.
+    packed: [AnyPacked; 2],
+}
+
+/// One matrix a direction, in the weights' own type.
+type AnyPacked = Option<Box<dyn Any + Send + Sync>>;
+
+fn pack<T: FloatLane>(t: &Tensor) -> Result<AnyPacked> {
+    let &[directions, rows, k] = t.dims() else { return Ok(None) };
+    let data = t.slice::<T>()?;
+    let all = (0..directions)
+        .map(|d| {
+            let matrix = Strided { data: &data[d * rows * k..(d + 1) * rows * k], lane: k, step: 1 };
+            Packed::new(&matrix, rows, k, T::C::micro().nr)
+        })
+        .collect::<Result<Vec<Packed<T>>>>()?;
+    Ok(Some(Box::new(all)))
+}
+
+fn pack_constant(cx: &NodeCx, input: usize) -> Result<AnyPacked> {
+    match cx.constant(input) {
+        Some(t) if !t.is_empty() => with_float!(t.dtype(), T => pack::<T>(t), else _other => Ok(None)),
+        _ => Ok(None),
+    }
+}
+
+/// The packed matrix of a direction in the computing type: halves are widened once for all steps.
+fn computing<F: Float>(packed: &AnyPacked, direction: usize) -> Result<Option<Cow<'_, Packed<F>>>> {
+    fn find<T: FloatLane>(packed: &AnyPacked, direction: usize) -> Option<&Packed<T>> {
+        packed.as_ref()?.downcast_ref::<Vec<Packed<T>>>()?.get(direction)
+    }
+    if let Some(own) = find::<F>(packed, direction) {
+        return Ok(Some(Cow::Borrowed(own)));
+    }
+    let wide = match (find::<f16>(packed, direction), find::<bf16>(packed, direction)) {
+        (Some(p), _) => p.cast::<F>()?,
+        (_, Some(p)) => p.cast::<F>()?,
+        _ => return Ok(None),
+    };
+    Ok(Some(Cow::Owned(wide)))
 }
 
 fn build(cx: &NodeCx) -> Built {
@@ -165,6 +198,7 @@ fn build(cx: &NodeCx) -> Built {
         linear_before_reset: cx.flag("linear_before_reset", false)?,
         batch_first: cx.flag("layout", false)?,
         hidden: cx.opt_int("hidden_size")?,
+        packed: [pack_constant(cx, 1)?, pack_constant(cx, 2)?],
     };
     kernel(move |cx, inputs| match inputs.tensor(0)?.dtype() {
         Float64 => layer.run::<f64>(cx, inputs),
@@ -183,8 +217,10 @@ struct Sizes {
 
 /// What one direction reads, in the computing type.
 struct Weights<'a, F> {
-    w: &'a [F],
-    r: &'a [F],
+    w: &'a dyn Source<F>,
+    r: &'a dyn Source<F>,
+    /// The recurrent weights of a GRU's candidate by themselves, where they see the reset state.
+    candidate: Option<&'a dyn Source<F>>,
     bias: Option<&'a [F]>,
     peepholes: Option<&'a [F]>,
 }
@@ -196,9 +232,9 @@ impl Layer {
         let need = |i: usize| wide(i)?.ok_or_else(|| err!(InvalidModel, "its input {i} is missing"));
         let swap = |t: Tensor| super::layout::transpose(cx, &t, &[1, 0, 2]);
         let mut x = need(0)?;
-        let (w, r, bias) = (need(1)?, need(2)?, wide(3)?);
+        let (w, r, bias) = (inputs.tensor(1)?, inputs.tensor(2)?, wide(3)?);
         let (mut h0, mut c0, peepholes) = (wide(5)?, wide(6)?, wide(7)?);
-        let three = [Some(&x), Some(&w), Some(&r), h0.as_ref(), c0.as_ref()];
+        let three = [Some(&x), Some(w), Some(r), h0.as_ref(), c0.as_ref()];
         if let Some(t) = three.into_iter().flatten().find(|t| t.rank() != 3) {
             bail!(ShapeMismatch, "an input of shape {:?} must have three dimensions", t.dims());
         }
@@ -219,8 +255,8 @@ impl Layer {
         if self.hidden.is_some_and(|s| s != h as i64) {
             bail!(ShapeMismatch, "its attribute 'hidden_size' is {:?}, but the weights are for {h}", self.hidden);
         }
-        fits(Some(&w), &[directions, gates * h, sizes.input], "W")?;
-        fits(Some(&r), &[directions, gates * h, h], "R")?;
+        fits(Some(w), &[directions, gates * h, sizes.input], "W")?;
+        fits(Some(r), &[directions, gates * h, h], "R")?;
         fits(bias.as_ref(), &[directions, 2 * gates * h], "B")?;
         fits(h0.as_ref(), &[directions, n, h], "initial_h")?;
         fits(c0.as_ref(), &[directions, n, h], "initial_c")?;
@@ -240,9 +276,24 @@ impl Layer {
                 t.as_ref().map(|t| Ok(t.slice::<F>()?[d * size..(d + 1) * size].to_vec())).transpose()
             };
             let (bias, holes) = (slice(&bias, 2 * gates * h)?, slice(&peepholes, 3 * h)?);
+            // What was not packed when the engine was built is widened and packed now.
+            let matrix = |t: &Tensor, which: usize, rows: Range<usize>, k: usize| -> Result<Cow<'_, Packed<F>>> {
+                if let (Some(p), true) = (computing::<F>(&self.packed[which], d)?, rows.len() == gates * h) {
+                    return Ok(p);
+                }
+                let t = cast_float(cx, t, F::DTYPE)?;
+                let data = &t.slice::<F>()?[d * gates * h * k..][rows.start * k..rows.end * k];
+                Ok(Cow::Owned(Packed::new(&Strided { data, lane: k, step: 1 }, rows.len(), k, F::micro().nr)?))
+            };
+            let (from_input, from_state) = (matrix(w, 0, 0..gates * h, sizes.input)?, matrix(r, 1, 0..gates * h, h)?);
+            let candidate = match self.cell == Cell::Gru && !self.linear_before_reset {
+                true => Some(matrix(r, 1, 2 * h..3 * h, h)?),
+                false => None,
+            };
             let weights = Weights {
-                w: &w.slice::<F>()?[d * gates * h * sizes.input..][..gates * h * sizes.input],
-                r: &r.slice::<F>()?[d * gates * h * h..][..gates * h * h],
+                w: &*from_input,
+                r: &*from_state,
+                candidate: candidate.as_ref().map(|c| &**c as &dyn Source<F>),
                 bias: bias.as_deref(),
                 peepholes: holes.as_deref(),
             };
@@ -296,141 +347,188 @@ impl Layer {
         // What the inputs add to the gates, for all steps at once.
         let mut from_x = Tensor::new(cx.pool, F::DTYPE, vec![s.steps * n, width])?;
         let input = Strided { data: x, lane: s.input, step: 1 };
-        let by = Strided { data: weights.w, lane: s.input, step: 1 };
         let product = Product {
             m: s.steps * n,
             n: width,
             k: s.input,
             a: &input,
-            b: &by,
+            b: weights.w,
             offset: 0,
             row_stride: width,
             epilogue: None,
         };
         gemm::run::<F>(cx, &[product], from_x.slice_mut()?)?;
         let from_x = from_x.slice::<F>()?;
-        let plain = Strided { data: weights.r, lane: h, step: 1 };
-        let packed = if s.steps > 1 { Some(Packed::new(&plain, width, h, F::micro().nr)?) } else { None };
-        let by: &dyn Source<F> = match &packed {
-            Some(p) => p,
-            None => &plain,
-        };
         let mut gates = vec![F::ZERO; n * width];
-        let mut next = vec![F::ZERO; h];
+        let mut sums = vec![F::ZERO; width];
+        let mut next = vec![F::ZERO; n * h];
         for step in 0..s.steps {
             cx.check_cancelled()?;
-            let state = Strided { data: &*hidden, lane: h, step: 1 };
-            let product =
-                Product { m: n, n: width, k: h, a: &state, b: by, offset: 0, row_stride: width, epilogue: None };
-            gemm::run::<F>(cx, &[product], &mut gates)?;
-            let before = hidden.to_vec();
-            for b in 0..n {
+            multiply(cx, hidden, weights.r, n, width, h, &mut gates)?;
+            let time = |b: usize| if reverse { lengths[b].saturating_sub(1 + step) } else { step };
+            let row = |b: usize| &from_x[(time(b) * n + b) * width..][..width];
+            if self.cell == Cell::Gru {
+                self.gru(cx, s, functions, weights, &row, &gates, hidden, &mut next)?;
+            }
+            for (b, next) in next.chunks_exact_mut(h.max(1)).enumerate() {
                 if step >= lengths[b] {
-                    let t = step;
                     next.fill(F::ZERO);
-                    emit(t, b, &next);
+                    emit(step, b, next);
                     continue;
                 }
-                let t = if reverse { lengths[b] - 1 - step } else { step };
-                let from_x = &from_x[(t * n + b) * width..][..width];
                 let from_h = &gates[b * width..(b + 1) * width];
-                let old = &before[b * h..(b + 1) * h];
                 match self.cell {
                     Cell::Lstm => {
                         let c = &mut cell[b * h..(b + 1) * h];
-                        self.lstm(functions, weights, from_x, from_h, c, &mut next);
+                        add(&mut sums, row(b), from_h, weights.bias);
+                        self.lstm(functions, weights, &mut sums, c, next);
                     }
-                    Cell::Gru => self.gru(cx, functions, weights, from_x, from_h, old, &mut next)?,
+                    Cell::Gru => {}
                     Cell::Rnn => {
-                        for (i, o) in next.iter_mut().enumerate() {
-                            *o = functions[0].apply(self.clipped(from_x[i] + from_h[i] + bias(weights, i, width)));
-                        }
+                        add(next, row(b), from_h, weights.bias);
+                        self.clip(next);
+                        functions[0].apply(next);
                     }
                 }
-                hidden[b * h..(b + 1) * h].copy_from_slice(&next);
-                emit(t, b, &next);
+                hidden[b * h..(b + 1) * h].copy_from_slice(next);
+                emit(time(b), b, next);
             }
         }
         Ok(())
     }
 
-    fn clipped<F: Float>(&self, v: F) -> F {
-        match self.clip {
-            Some(c) => v.larger(F::of(-f64::from(c))).smaller(F::of(c.into())),
-            None => v,
+    fn clip<F: Float>(&self, values: &mut [F]) {
+        if let Some(c) = self.clip {
+            let (low, high) = (F::of(-f64::from(c)), F::of(c.into()));
+            each(values, |v| v.larger(low).smaller(high));
         }
     }
 
+    /// `sums` has the gates' sums, in the order input, output, forget, cell.
     fn lstm<F: Float>(
         &self,
         functions: &[Activation],
         weights: &Weights<F>,
-        from_x: &[F],
-        from_h: &[F],
+        sums: &mut [F],
         cell: &mut [F],
         next: &mut [F],
     ) {
         let h = next.len();
-        let [f, g, out] = [functions[0], functions[1], functions[2]];
-        let hole = |k: usize, i: usize| weights.peepholes.map_or(F::ZERO, |p| p[k * h + i]);
-        // Gates are in the order input, output, forget, cell.
-        let gate = |k: usize, i: usize| from_x[k * h + i] + from_h[k * h + i] + bias(weights, k * h + i, 4 * h);
-        for i in 0..h {
-            let c = cell[i];
-            let enter = f.apply(self.clipped(gate(0, i) + hole(0, i) * c));
-            let keep = match self.input_forget {
-                true => F::ONE - enter,
-                false => f.apply(self.clipped(gate(2, i) + hole(2, i) * c)),
-            };
-            let c = keep * c + enter * g.apply(self.clipped(gate(3, i)));
-            cell[i] = c;
-            next[i] = f.apply(self.clipped(gate(1, i) + hole(1, i) * c)) * out.apply(c);
+        let [f, g, last] = [functions[0], functions[1], functions[2]];
+        let (enter, rest) = sums.split_at_mut(h);
+        let (out, rest) = rest.split_at_mut(h);
+        let (keep, new) = rest.split_at_mut(h);
+        // What the cell adds to the gates, in the order of the peepholes: input, output, forget.
+        let hole = |gate: &mut [F], k: usize, cell: &[F]| {
+            if let Some(p) = weights.peepholes {
+                let p = &p[k * h..(k + 1) * h];
+                vectorize(|| gate.iter_mut().zip(p).zip(cell).for_each(|((v, &p), &c)| *v += p * c));
+            }
+        };
+        hole(enter, 0, cell);
+        self.clip(enter);
+        f.apply(enter);
+        if self.input_forget {
+            keep.iter_mut().zip(&*enter).for_each(|(k, &e)| *k = F::ONE - e);
+        } else {
+            hole(keep, 2, cell);
+            self.clip(keep);
+            f.apply(keep);
         }
+        self.clip(new);
+        g.apply(new);
+        let gates = enter.iter().zip(&*keep).zip(&*new);
+        vectorize(|| cell.iter_mut().zip(gates).for_each(|(c, ((&e, &k), &n))| *c = k * *c + e * n));
+        hole(out, 1, cell);
+        self.clip(out);
+        f.apply(out);
+        next.copy_from_slice(cell);
+        last.apply(next);
+        vectorize(|| next.iter_mut().zip(&*out).for_each(|(n, &o)| *n = o * *n));
     }
 
+    /// One step of all sequences. Gates are in the order update, reset, hidden.
     #[allow(clippy::too_many_arguments)]
-    fn gru<F: Float>(
+    fn gru<'x, F: Float>(
         &self,
         cx: &Cx,
+        s: &Sizes,
         functions: &[Activation],
         weights: &Weights<F>,
-        from_x: &[F],
+        from_x: &dyn Fn(usize) -> &'x [F],
         from_h: &[F],
         old: &[F],
         next: &mut [F],
     ) -> Result<()> {
-        let h = next.len();
-        let part = |side: usize, k: usize, i: usize| weights.bias.map_or(F::ZERO, |b| b[side * 3 * h + k * h + i]);
-        // Gates are in the order update, reset, hidden.
-        let gate = |k: usize, i: usize| {
-            let sum = from_x[k * h + i] + from_h[k * h + i] + part(0, k, i) + part(1, k, i);
-            functions[0].apply(self.clipped(sum))
-        };
-        let reset: Vec<F> = (0..h).map(|i| gate(1, i)).collect();
-        let candidate: Vec<F> = if self.linear_before_reset {
-            (0..h).map(|i| reset[i] * (from_h[2 * h + i] + part(1, 2, i))).collect()
-        } else {
-            // The reset state goes through the weights again.
-            let state: Vec<F> = old.iter().zip(&reset).map(|(&o, &r)| o * r).collect();
-            let (a, b) = (
-                Strided { data: &state, lane: h, step: 1 },
-                Strided { data: &weights.r[2 * h * h..], lane: h, step: 1 },
-            );
-            let mut out = vec![F::ZERO; h];
-            let product = Product { m: 1, n: h, k: h, a: &a, b: &b, offset: 0, row_stride: h, epilogue: None };
-            gemm::run::<F>(cx, &[product], &mut out)?;
-            (0..h).map(|i| out[i] + part(1, 2, i)).collect()
-        };
-        for (i, o) in next.iter_mut().enumerate() {
-            let update = gate(0, i);
-            let new = functions[1].apply(self.clipped(from_x[2 * h + i] + part(0, 2, i) + candidate[i]));
-            *o = (F::ONE - update) * new + update * old[i];
+        let (n, h) = (s.batch, s.hidden);
+        let width = 3 * h;
+        if h == 0 {
+            return Ok(());
+        }
+        let bias = |side: usize, k: usize| weights.bias.map(|b| &b[side * width + k * h..][..h]);
+        let mut sums = vec![F::ZERO; n * 2 * h];
+        let mut candidate = vec![F::ZERO; n * h];
+        for (b, sums) in sums.chunks_exact_mut(2 * h).enumerate() {
+            let from_h = &from_h[b * width..(b + 1) * width];
+            for (k, sums) in sums.chunks_exact_mut(h).enumerate() {
+                let (x, s) = (&from_x(b)[k * h..(k + 1) * h], &from_h[k * h..(k + 1) * h]);
+                sums.iter_mut().zip(x).zip(s).for_each(|((v, &x), &s)| *v = x + s);
+                for side in [bias(0, k), bias(1, k)].into_iter().flatten() {
+                    sums.iter_mut().zip(side).for_each(|(v, &b)| *v += b);
+                }
+            }
+            self.clip(sums);
+            functions[0].apply(sums);
+            let (reset, out) = (&sums[h..], &mut candidate[b * h..(b + 1) * h]);
+            let from = if self.linear_before_reset { &from_h[2 * h..] } else { &old[b * h..(b + 1) * h] };
+            out.copy_from_slice(from);
+            if self.linear_before_reset {
+                bias(1, 2).into_iter().for_each(|b| out.iter_mut().zip(b).for_each(|(o, &b)| *o += b));
+            }
+            out.iter_mut().zip(reset).for_each(|(o, &r)| *o *= r);
+        }
+        if let Some(by) = weights.candidate {
+            // The reset state goes through the weights.
+            let state = candidate.clone();
+            multiply(cx, &state, by, n, h, h, &mut candidate)?;
+            for out in candidate.chunks_exact_mut(h) {
+                bias(1, 2).into_iter().for_each(|b| out.iter_mut().zip(b).for_each(|(o, &b)| *o += b));
+            }
+        }
+        for (b, new) in candidate.chunks_exact_mut(h).enumerate() {
+            new.iter_mut().zip(&from_x(b)[2 * h..]).for_each(|(v, &x)| *v += x);
+            bias(0, 2).into_iter().for_each(|b| new.iter_mut().zip(b).for_each(|(v, &b)| *v += b));
+            self.clip(new);
+            functions[1].apply(new);
+            let update = &sums[b * 2 * h..][..h];
+            let out = next[b * h..(b + 1) * h].iter_mut();
+            for (((o, &u), &new), &old) in out.zip(update).zip(&*new).zip(&old[b * h..]) {
+                *o = (F::ONE - u) * new + u * old;
+            }
         }
         Ok(())
     }
 }
 
-/// Both biases of a gate together.
-fn bias<F: Float>(w: &Weights<F>, i: usize, width: usize) -> F {
-    w.bias.map_or(F::ZERO, |b| b[i] + b[width + i])
+/// `out = state by`, of `n` rows.
+fn multiply<F: Float>(
+    cx: &Cx,
+    state: &[F],
+    by: &dyn Source<F>,
+    n: usize,
+    width: usize,
+    k: usize,
+    out: &mut [F],
+) -> Result<()> {
+    let state = Strided { data: state, lane: k, step: 1 };
+    let product = Product { m: n, n: width, k, a: &state, b: by, offset: 0, row_stride: width, epilogue: None };
+    gemm::run::<F>(cx, &[product], out)
+}
+
+/// Sums of the gates: what comes from the input, from the state, and both biases.
+fn add<F: Float>(sums: &mut [F], x: &[F], h: &[F], bias: Option<&[F]>) {
+    vectorize(|| sums.iter_mut().zip(x).zip(h).for_each(|((s, &x), &h)| *s = x + h));
+    if let Some((first, second)) = bias.map(|b| b.split_at(b.len() / 2)) {
+        vectorize(|| sums.iter_mut().zip(first).zip(second).for_each(|((s, &a), &b)| *s += a + b));
+    }
 }

@@ -1,10 +1,11 @@
 //! Elementwise functions of one float tensor, from one table: name, attributes with their defaults, formula.
 
-use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use super::{Built, Entry, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise;
 use crate::backend::cpu::kernels::lane::{Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, with_float, with_integer};
@@ -136,7 +137,9 @@ fn build(cx: &NodeCx) -> Built {
         };
     }
     let name = cx.node.op_type.clone();
-    tensor_kernel(move |cx, inputs| run(cx, &f, &name, p, inputs.take(0)?))
+    let form = f.f32_form;
+    let stage = Stage::Unary(Box::new(move |values| form(values, p)));
+    staged(Some(stage), tensor_kernel(move |cx, inputs| run(cx, &f, &name, p, inputs.take(0)?)))
 }
 
 fn run(cx: &Cx, f: &Function, name: &str, p: [f64; 3], x: Tensor) -> Result<Tensor> {

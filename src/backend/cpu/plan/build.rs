@@ -1,7 +1,7 @@
 //! Graph to plan: names become slots and constants, operators become kernels, constants are folded.
 
 use super::fold::{self, Folding};
-use super::{Plan, Source, Step, body, inline, liveness, types};
+use super::{Plan, Source, Step, body, fuse, inline, liveness, types};
 use crate::backend::Progress;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::ops::{self, NodeCx};
@@ -184,7 +184,10 @@ impl<'m> Builder<'m> {
                 .ok_or_else(|| err!(InvalidModel, "the graph's output '{}' is not defined by any node", output.name))?;
             self.top().plan.outputs.push(source);
         }
-        liveness::mark(&mut self.top().plan);
+        let fused = if self.folding.enabled { fuse::fuse(&self.top().plan) } else { Vec::new() };
+        let plan = &mut self.top().plan;
+        plan.fused = fused;
+        liveness::mark(plan);
         Ok(())
     }
 
@@ -293,7 +296,7 @@ impl<'m> Builder<'m> {
             format!("{}::{}", node.domain, node.op_type)
         };
         self.top().plan.steps.push(Step {
-            kernel,
+            kernel: Arc::from(kernel),
             label: node.label(),
             name: node.name.clone(),
             op,
@@ -303,6 +306,7 @@ impl<'m> Builder<'m> {
             input_types,
             output_types,
             bodies: bodies.into_iter().map(|b| b.plan).collect(),
+            parts: Vec::new(),
         });
         Ok(())
     }

@@ -15,7 +15,7 @@ pub struct Folding {
     pub pool: Arc<Pool>,
     scratch: Arc<Pool>,
     /// False: only the values of Constant nodes are constants.
-    enabled: bool,
+    pub enabled: bool,
     pub threads: Threads,
 }
 

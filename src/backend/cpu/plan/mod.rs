@@ -4,6 +4,7 @@
 mod body;
 mod build;
 mod fold;
+mod fuse;
 mod inline;
 mod liveness;
 mod types;
@@ -32,10 +33,11 @@ pub enum Source {
     Constant(usize),
 }
 
-/// One operator call.
+/// One operator call, or several fused.
+#[derive(Clone)]
 pub struct Step {
     /// What it does.
-    pub kernel: Box<dyn Kernel>,
+    pub kernel: Arc<dyn Kernel>,
     /// How messages name its node.
     pub label: String,
     /// The node's name.
@@ -54,13 +56,17 @@ pub struct Step {
     pub output_types: Vec<Option<DataType>>,
     /// Its subgraphs.
     pub bodies: Vec<Arc<Plan>>,
+    /// Names of the nodes that are fused in it; empty for a node by itself.
+    pub parts: Vec<Name>,
 }
 
 /// A graph ready to run.
 #[derive(Default)]
 pub struct Plan {
-    /// In order.
+    /// In order, a step for each node.
     pub steps: Vec<Step>,
+    /// The same with nodes fused; empty if there is nothing to fuse.
+    pub fused: Vec<Step>,
     /// How many slots a run needs.
     pub slots: usize,
     /// Constants.
@@ -74,11 +80,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Calls `f` on every step, those of bodies included, with the depth of nesting.
-    pub fn visit<'a>(&'a self, depth: usize, f: &mut dyn FnMut(usize, &'a Step)) {
-        for step in &self.steps {
+    /// The steps of a run: all of them where every value is to be seen, else the fused ones.
+    pub fn steps(&self, every_value: bool) -> &[Step] {
+        if every_value || self.fused.is_empty() { &self.steps } else { &self.fused }
+    }
+
+    /// Calls `f` on every step, those of bodies included, with the depth of nesting: a step for each node, or those
+    /// that run.
+    pub fn visit<'a>(&'a self, every_value: bool, depth: usize, f: &mut dyn FnMut(usize, &'a Step)) {
+        for step in self.steps(every_value) {
             f(depth, step);
-            step.bodies.iter().for_each(|b| b.visit(depth + 1, f));
+            step.bodies.iter().for_each(|b| b.visit(every_value, depth + 1, f));
         }
     }
 }

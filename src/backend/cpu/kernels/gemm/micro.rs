@@ -13,14 +13,28 @@ pub struct Micro<F> {
     /// Columns of its tile.
     pub nr: usize,
     tile: unsafe fn(&Tile<F>),
+    /// For few rows: that many rows at most, and tiles side by side, which keep as many sums in registers.
+    few: Option<Few<F>>,
+}
+
+/// A kernel for few rows.
+struct Few<F> {
+    rows: usize,
+    tiles: usize,
+    tile: unsafe fn(&Tile<F>),
 }
 
 /// A block of C and the panels it is made of.
-pub(super) struct Block<'a, F> {
+pub struct Block<'a, F> {
+    /// Rows of A and C.
     pub rows: usize,
+    /// Columns of B and C.
     pub columns: usize,
+    /// Steps of k.
     pub steps: usize,
+    /// Panels of A.
     pub a: &'a [F],
+    /// Panels of B.
     pub b: &'a [F],
     /// Add to what is there, or replace it.
     pub accumulate: bool,
@@ -42,13 +56,36 @@ const MAX_TILE: usize = 16 * 6;
 
 impl<F: Float> Micro<F> {
     /// Computes a block into `c`, whose rows are `stride` apart.
+    pub fn compute(&self, block: &Block<F>, c: &mut [F], stride: usize) {
+        assert!(block.rows > 0 && stride >= block.columns && c.len() >= (block.rows - 1) * stride + block.columns);
+        // SAFETY: the block's rows and columns lie in `c` (asserted above), which is borrowed alone.
+        unsafe { self.block(block, c.as_mut_ptr(), stride) };
+    }
+
+    /// Computes a block into `c`, whose rows are `stride` apart.
     ///
     /// # Safety
     /// `c` is valid for the block's rows and columns, and nobody else uses it.
     pub(super) unsafe fn block(&self, block: &Block<F>, c: *mut F, stride: usize) {
         assert!(block.a.len() >= block.rows.next_multiple_of(self.mr) * block.steps);
         assert!(block.b.len() >= block.columns.next_multiple_of(self.nr) * block.steps);
-        for column in (0..block.columns).step_by(self.nr) {
+        let mut done = 0;
+        if let Some(few) = &self.few
+            && block.rows <= few.rows
+        {
+            let wide = few.tiles * self.nr;
+            while done + wide <= block.columns {
+                let b = block.b[done * block.steps..].as_ptr();
+                let (rows, steps, a) = (block.rows, block.steps, block.a.as_ptr());
+                // SAFETY: as below, for tiles side by side.
+                unsafe {
+                    let c = c.add(done);
+                    (few.tile)(&Tile { rows, steps, a, b, c, stride, accumulate: block.accumulate });
+                }
+                done += wide;
+            }
+        }
+        for column in (done..block.columns).step_by(self.nr) {
             let columns = self.nr.min(block.columns - column);
             let b = block.b[column * block.steps..].as_ptr();
             for row in (0..block.rows).step_by(self.mr) {
@@ -88,15 +125,16 @@ pub fn micro_f32() -> &'static Micro<f32> {
     CHOICE.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
         if simd::has_avx2() {
-            return Micro { mr: 6, nr: 16, tile: avx2::tile };
+            let few = Some(Few { rows: 2, tiles: 4, tile: avx2::few });
+            return Micro { mr: 6, nr: 16, tile: avx2::tile, few };
         }
-        Micro { mr: 4, nr: 8, tile: portable::<f32, 4, 8> }
+        Micro { mr: 4, nr: 8, tile: portable::<f32, 4, 8>, few: None }
     })
 }
 
 /// The kernel for FP64.
 pub fn micro_f64() -> &'static Micro<f64> {
-    static CHOICE: Micro<f64> = Micro { mr: 4, nr: 8, tile: portable_wide };
+    static CHOICE: Micro<f64> = Micro { mr: 4, nr: 8, tile: portable_wide, few: None };
     &CHOICE
 }
 
@@ -148,6 +186,64 @@ mod avx2 {
         }
     }
 
+    /// One or two rows of sixty-four columns: with sixteen columns the sums would wait for each other.
+    pub(super) unsafe fn few(t: &Tile<f32>) {
+        // SAFETY: as above; four panels lie one after the other.
+        unsafe {
+            match t.rows {
+                2 => {
+                    side_by_side::<2, 2>(t, 0);
+                    side_by_side::<2, 2>(t, 2);
+                }
+                _ => side_by_side::<1, 4>(t, 0),
+            }
+        }
+    }
+
+    /// R rows of P tiles, from tile `first` on.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn side_by_side<const R: usize, const P: usize>(t: &Tile<f32>, first: usize) {
+        // SAFETY: the panels have `steps` steps of 6 and 16 lanes, and C has R rows of these tiles.
+        unsafe {
+            let mut sums = [[[_mm256_setzero_ps(); 2]; P]; R];
+            let (mut a, mut b) = (t.a, t.b.add(first * t.steps * 16));
+            for _ in 0..t.steps {
+                for p in 0..P {
+                    let b0 = _mm256_loadu_ps(b.add(p * t.steps * 16));
+                    let b1 = _mm256_loadu_ps(b.add(p * t.steps * 16 + 8));
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let x = _mm256_broadcast_ss(&*a.add(r));
+                        sums[p][0] = _mm256_fmadd_ps(x, b0, sums[p][0]);
+                        sums[p][1] = _mm256_fmadd_ps(x, b1, sums[p][1]);
+                    }
+                }
+                a = a.add(6);
+                b = b.add(16);
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                for (p, sums) in sums.iter().enumerate() {
+                    let c = t.c.add(r * t.stride + (first + p) * 16);
+                    store(c, sums, t.accumulate);
+                }
+            }
+        }
+    }
+
+    /// Stores sixteen sums, or adds them to what is there.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn store(c: *mut f32, sums: &[__m256; 2], accumulate: bool) {
+        // SAFETY: sixteen floats of C.
+        unsafe {
+            let (mut s0, mut s1) = (sums[0], sums[1]);
+            if accumulate {
+                s0 = _mm256_add_ps(_mm256_loadu_ps(c), s0);
+                s1 = _mm256_add_ps(_mm256_loadu_ps(c.add(8)), s1);
+            }
+            _mm256_storeu_ps(c, s0);
+            _mm256_storeu_ps(c.add(8), s1);
+        }
+    }
+
     #[target_feature(enable = "avx2,fma")]
     unsafe fn rows<const R: usize>(t: &Tile<f32>) {
         // SAFETY: the panels have `steps` steps of 6 and 16 lanes, and C has R rows of 16 columns.
@@ -166,14 +262,7 @@ mod avx2 {
                 b = b.add(16);
             }
             for (r, sums) in sums.iter().enumerate() {
-                let c = t.c.add(r * t.stride);
-                let (mut s0, mut s1) = (sums[0], sums[1]);
-                if t.accumulate {
-                    s0 = _mm256_add_ps(_mm256_loadu_ps(c), s0);
-                    s1 = _mm256_add_ps(_mm256_loadu_ps(c.add(8)), s1);
-                }
-                _mm256_storeu_ps(c, s0);
-                _mm256_storeu_ps(c.add(8), s1);
+                store(t.c.add(r * t.stride), sums, t.accumulate);
             }
         }
     }

@@ -9,8 +9,8 @@
 mod micro;
 mod source;
 
-pub use micro::{Micro, micro_f32, micro_f64};
-pub use source::{Packed, Source, Strided};
+pub use micro::{Block, Micro, micro_f32, micro_f64};
+pub use source::{Packed, Source, Strided, widen_row};
 
 use super::lane::Lane;
 use super::math::Float;
@@ -20,11 +20,18 @@ use crate::backend::cpu::tensor::Tensor;
 use std::marker::PhantomData;
 
 /// Steps of k that are summed before the sum goes to memory.
-pub const BLOCK_K: usize = 256;
-/// Columns of one task.
-const BLOCK_N: usize = 512;
+///
+/// A multiple of nine, so that no 3x3 kernel of a channel is cut in two.
+pub const BLOCK_K: usize = 252;
 /// Rows whose packed panels stay in the second-level cache.
 const BLOCK_M: usize = 96;
+/// Columns of one task: at most, and at least where there are as many.
+const BLOCK_N: usize = 512;
+const LEAST_N: usize = 128;
+/// Floats of B that a task packs: they stay in the caches while all rows pass over them.
+const PACKED_B: usize = 1 << 18;
+/// Columns of a task with few rows, whose B is packed only to be read once.
+const NARROW_N: usize = 64;
 
 /// What is done to a piece of a row of C before it is stored: row, first column, values.
 pub type Epilogue<'a, F> = &'a (dyn Fn(usize, usize, &mut [F]) + Sync);
@@ -60,19 +67,21 @@ pub fn run<O: Lane<C: Float>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]
             continue;
         }
         shared.check(p)?;
+        let width = columns_of_task(p, micro.nr);
         // Few columns: cut the rows too, so that all threads have work.
-        let columns = p.n.div_ceil(BLOCK_N);
+        let columns = p.n.div_ceil(width);
         let wanted = (2 * cx.threads.count()).div_ceil(columns * products.len());
         let rows = match cx.threads.count() {
             1 => p.m,
             _ => p.m.div_ceil(wanted.max(1)).next_multiple_of(micro.mr).min(p.m),
         };
-        for j in (0..p.n).step_by(BLOCK_N) {
+        for j in (0..p.n).step_by(width) {
             tasks.extend((0..p.m).step_by(rows).map(|r| Task {
                 product: i,
                 row: r,
                 rows: rows.min(p.m - r),
                 column: j,
+                columns: width.min(p.n - j),
             }));
         }
     }
@@ -82,11 +91,42 @@ pub fn run<O: Lane<C: Float>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]
     })
 }
 
+/// An output whose disjoint parts are written by tasks.
+pub struct Shared<'a, O>(Output<'a, O>);
+
+impl<'a, O: Lane> Shared<'a, O> {
+    /// The output.
+    pub fn new(out: &'a mut [O]) -> Self {
+        Shared(Output { start: out.as_mut_ptr(), len: out.len(), marker: PhantomData })
+    }
+
+    /// Rounds values and stores them from element `at` on.
+    ///
+    /// # Safety
+    /// No other task stores these elements.
+    pub unsafe fn store(&self, at: usize, values: &[O::C]) {
+        assert!(at.checked_add(values.len()).is_some_and(|end| end <= self.0.len));
+        // SAFETY: the part lies in the output, and is this task's, as the caller promises.
+        O::narrow(values, unsafe { self.0.piece(at, values.len()) });
+    }
+}
+
 struct Task {
     product: usize,
     row: usize,
     rows: usize,
     column: usize,
+    columns: usize,
+}
+
+/// Columns of one task, cut evenly; a multiple of `nr`.
+fn columns_of_task<F>(p: &Product<F>, nr: usize) -> usize {
+    let most = match p.b.ready(0, 0, nr) {
+        Some(_) => BLOCK_N,
+        None if p.m <= BLOCK_M / 4 => NARROW_N,
+        None => (PACKED_B / p.k.max(1)).clamp(LEAST_N, BLOCK_N),
+    };
+    p.n.div_ceil(p.n.div_ceil(most)).next_multiple_of(nr)
 }
 
 /// An output that tasks write in disjoint rectangles.
@@ -122,7 +162,7 @@ impl<O> Output<'_, O> {
     }
 }
 
-/// Computes one task's rectangle of C.
+/// Computes one task's rectangle of C: block of rows by block of rows, each finished and stored while it is in the caches.
 fn rectangle<O: Lane<C: Float>>(
     cx: &Cx,
     p: &Product<O::C>,
@@ -130,64 +170,75 @@ fn rectangle<O: Lane<C: Float>>(
     micro: &Micro<O::C>,
     out: &Output<O>,
 ) -> Result<()> {
-    let columns = BLOCK_N.min(p.n - task.column);
-    let panels = columns.div_ceil(micro.nr);
-    let depth = BLOCK_K.min(p.k);
+    let columns = task.columns;
+    let padded = columns.next_multiple_of(micro.nr);
     let dtype = <O::C as Lane>::DTYPE;
+    let scratch = |floats: usize| Tensor::new(cx.pool, dtype, vec![floats]);
     // Sums go to the output itself where it has the computing type, else to a tile of their own.
     let direct = O::DTYPE == dtype;
-    let mut tile = match direct {
-        true => None,
-        false => Some(Tensor::new(cx.pool, dtype, vec![task.rows, columns])?),
-    };
-    let mut packed_b = Tensor::new(cx.pool, dtype, vec![panels * micro.nr, depth])?;
-    let mut packed_a = Tensor::new(cx.pool, dtype, vec![BLOCK_M.next_multiple_of(micro.mr), depth])?;
-    let (pack_b, pack_a) = (packed_b.slice_mut::<O::C>()?, packed_a.slice_mut::<O::C>()?);
-    let at = p.offset + task.row * p.row_stride + task.column;
-    let (sums, stride): (*mut O::C, usize) = match &mut tile {
-        Some(t) => (t.slice_mut::<O::C>()?.as_mut_ptr(), columns),
-        // SAFETY: `check` made sure that the rectangle lies in the output; O is O::C here.
-        None => (unsafe { out.start.add(at) }.cast(), p.row_stride),
-    };
-    if p.k == 0 {
-        for r in 0..task.rows {
-            // SAFETY: row `r` of the rectangle.
-            unsafe { std::slice::from_raw_parts_mut(sums.add(r * stride), columns) }.fill(O::C::ZERO);
+    let mut tile = if direct { None } else { Some(scratch(BLOCK_M.min(task.rows) * columns)?) };
+    // B is packed once for all rows; where there is but one block of rows, one block of k at a time will do.
+    let ready_b = p.b.ready(task.column, 0, micro.nr).is_some();
+    let whole = !ready_b && task.rows > BLOCK_M;
+    let mut packed_b = scratch(match (ready_b, whole) {
+        (true, _) => 0,
+        (_, true) => padded * p.k,
+        (_, false) => padded * BLOCK_K.min(p.k),
+    })?;
+    let pack_b = packed_b.slice_mut::<O::C>()?;
+    let b_at = task.column..task.column + columns;
+    let blocks = || (0..p.k).step_by(BLOCK_K).map(|k| k..p.k.min(k + BLOCK_K));
+    if whole {
+        for k in blocks() {
+            p.b.pack(b_at.clone(), k.clone(), micro.nr, &mut pack_b[k.start * padded..k.end * padded]);
         }
     }
-    for k in (0..p.k).step_by(BLOCK_K) {
-        let steps = BLOCK_K.min(p.k - k);
-        let b: &[O::C] = match p.b.ready(task.column, k, micro.nr) {
-            Some(ready) => ready,
-            None => {
-                p.b.pack(task.column..task.column + columns, k..k + steps, micro.nr, pack_b);
-                pack_b
-            }
+    let ready_a = p.a.ready(task.row, 0, micro.mr).is_some();
+    let mut packed_a = scratch(if ready_a { 0 } else { BLOCK_M.min(task.rows.next_multiple_of(micro.mr)) * BLOCK_K.min(p.k) })?;
+    let pack_a = packed_a.slice_mut::<O::C>()?;
+    for row in (0..task.rows).step_by(BLOCK_M) {
+        let rows = BLOCK_M.min(task.rows - row);
+        let first = task.row + row;
+        let at = p.offset + first * p.row_stride + task.column;
+        let (sums, stride): (*mut O::C, usize) = match &mut tile {
+            Some(t) => (t.slice_mut::<O::C>()?.as_mut_ptr(), columns),
+            // SAFETY: `check` made sure that the rectangle lies in the output; O is O::C here.
+            None => (unsafe { out.start.add(at) }.cast(), p.row_stride),
         };
-        for row in (0..task.rows).step_by(BLOCK_M) {
-            let rows = BLOCK_M.min(task.rows - row);
-            let first = task.row + row;
-            let a: &[O::C] = match p.a.ready(first, k, micro.mr) {
+        for k in blocks() {
+            let steps = k.len();
+            let b: &[O::C] = match p.b.ready(task.column, k.start, micro.nr) {
+                Some(ready) => ready,
+                None if whole => &pack_b[k.start * padded..],
+                None => {
+                    p.b.pack(b_at.clone(), k.clone(), micro.nr, pack_b);
+                    pack_b
+                }
+            };
+            let a: &[O::C] = match p.a.ready(first, k.start, micro.mr) {
                 Some(ready) => ready,
                 None => {
-                    p.a.pack(first..first + rows, k..k + steps, micro.mr, pack_a);
+                    p.a.pack(first..first + rows, k.clone(), micro.mr, pack_a);
                     pack_a
                 }
             };
-            let block = micro::Block { rows, columns, steps, a, b, accumulate: k > 0 };
+            let block = micro::Block { rows, columns, steps, a, b, accumulate: k.start > 0 };
             // SAFETY: the block lies in the rectangle, which is this task's alone.
-            unsafe { micro.block(&block, sums.add(row * stride), stride) };
+            unsafe { micro.block(&block, sums, stride) };
         }
-    }
-    for r in 0..task.rows {
-        // SAFETY: row `r` of the rectangle, which is this task's alone.
-        let row = unsafe { std::slice::from_raw_parts_mut(sums.add(r * stride), columns) };
-        if let Some(epilogue) = p.epilogue {
-            epilogue(task.row + r, task.column, row);
-        }
-        if !direct {
-            // SAFETY: the same row of the output.
-            O::narrow(row, unsafe { out.piece(at + r * p.row_stride, columns) });
+        for r in 0..rows {
+            // SAFETY: row `r` of the block, which is this task's alone.
+            let values = unsafe { std::slice::from_raw_parts_mut(sums.add(r * stride), columns) };
+            if p.k == 0 {
+                values.fill(O::C::ZERO);
+            }
+            if let Some(epilogue) = p.epilogue {
+                epilogue(first + r, task.column, values);
+            }
+            if !direct {
+                // SAFETY: the same row of the output.
+                O::narrow(values, unsafe { out.piece(at + r * p.row_stride, columns) });
+            }
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 use super::super::lane::Lane;
 use super::super::math::Float;
+use super::super::simd::vectorize;
 use super::BLOCK_K;
 use crate::Result;
 use std::ops::Range;
@@ -30,46 +31,90 @@ pub struct Strided<'a, T> {
 
 impl<T: Lane<C: Float>> Source<T::C> for Strided<'_, T> {
     fn pack(&self, lanes: Range<usize>, steps: Range<usize>, width: usize, out: &mut [T::C]) {
+        // The widths that kernels have get loops of their own, whose rows the compiler knows.
+        match width {
+            4 => self.pack_as::<4>(lanes, steps, out),
+            6 => self.pack_as::<6>(lanes, steps, out),
+            8 => self.pack_as::<8>(lanes, steps, out),
+            12 => self.pack_as::<12>(lanes, steps, out),
+            16 => self.pack_as::<16>(lanes, steps, out),
+            32 => self.pack_as::<32>(lanes, steps, out),
+            other => unreachable!("no kernel has panels of {other} lanes"),
+        }
+    }
+}
+
+/// Steps that are turned around at a time.
+const TURN: usize = 8;
+
+impl<T: Lane<C: Float>> Strided<'_, T> {
+    fn pack_as<const W: usize>(&self, lanes: Range<usize>, steps: Range<usize>, out: &mut [T::C]) {
         let depth = steps.len();
-        for (lane, panel) in lanes.clone().step_by(width).zip(out.chunks_exact_mut(width * depth)) {
-            let used = width.min(lanes.end - lane);
-            if used < width {
-                panel.fill(T::C::default());
-            }
+        for (lane, panel) in lanes.clone().step_by(W).zip(out.chunks_exact_mut(W * depth)) {
+            let used = W.min(lanes.end - lane);
+            let (rows, _) = panel.as_chunks_mut::<W>();
             if self.lane == 1 {
-                for (s, row) in steps.clone().zip(panel.chunks_exact_mut(width)) {
-                    let from = s * self.step + lane;
-                    T::widen(&self.data[from..from + used], &mut row[..used]);
+                for (s, row) in steps.clone().zip(rows) {
+                    let from = &self.data[s * self.step + lane..];
+                    match from.first_chunk::<W>() {
+                        Some(all) if used == W => widen_row(all, row),
+                        _ => {
+                            row[used..].fill(T::C::ZERO);
+                            from[..used].iter().zip(row).for_each(|(v, o)| *o = v.get());
+                        }
+                    }
                 }
+            } else if self.step == 1 {
+                let from = |l: usize| &self.data[(lane + l) * self.lane + steps.start..][..depth];
+                let lines: [&[T]; W] = std::array::from_fn(|l| if l < used { from(l) } else { &[] });
+                vectorize(|| turn(&lines, rows));
             } else {
-                for l in 0..used {
-                    let from = (lane + l) * self.lane + steps.start * self.step;
-                    self.column(from, depth, width, &mut panel[l..]);
+                for (s, row) in steps.clone().zip(rows) {
+                    row.fill(T::C::ZERO);
+                    for (l, o) in row.iter_mut().enumerate().take(used) {
+                        *o = self.data[(lane + l) * self.lane + s * self.step].get();
+                    }
                 }
             }
         }
     }
 }
 
-impl<T: Lane> Strided<'_, T> {
-    /// Spreads one lane over a panel.
-    fn column(&self, from: usize, depth: usize, width: usize, out: &mut [T::C]) {
-        if self.step != 1 || T::direct(&[]).is_some() {
-            for (s, o) in out.iter_mut().step_by(width).take(depth).enumerate() {
-                *o = self.data[from + s * self.step].get();
+/// One step of a panel, widened.
+#[inline(always)]
+pub fn widen_row<T: Lane<C: Float>, const W: usize>(from: &[T; W], to: &mut [T::C; W]) {
+    match T::direct(from).and_then(|d| d.first_chunk::<W>()) {
+        Some(direct) => *to = *direct,
+        None => T::widen(from, to),
+    }
+}
+
+/// Lines (empty ones are zeros) side by side.
+#[inline(always)]
+fn turn<T: Lane<C: Float>, const W: usize>(lines: &[&[T]; W], rows: &mut [[T::C; W]]) {
+    let depth = rows.len();
+    for (i, rows) in rows.chunks_mut(TURN).enumerate() {
+        let mut square = [[T::C::ZERO; TURN]; W];
+        for (square, line) in square.iter_mut().zip(lines) {
+            if line.len() < depth {
+                continue;
             }
-            return;
+            let part = &line[i * TURN..];
+            match part.first_chunk::<TURN>() {
+                Some(whole) => widen_row(whole, square),
+                None => part.iter().zip(square).for_each(|(v, o)| *o = v.get()),
+            }
         }
-        let mut wide = [T::C::default(); BLOCK_K];
-        let wide = &mut wide[..depth.min(BLOCK_K)];
-        T::widen(&self.data[from..from + wide.len()], wide);
-        for (o, &w) in out.iter_mut().step_by(width).zip(wide.iter()) {
-            *o = w;
+        for (s, row) in rows.iter_mut().enumerate() {
+            for (o, square) in row.iter_mut().zip(&square) {
+                *o = square[s];
+            }
         }
     }
 }
 
 /// A constant matrix, packed once, in its own element type: halves stay halves and are widened block by block.
+#[derive(Clone)]
 pub struct Packed<T> {
     data: Vec<T>,
     lanes: usize,
@@ -87,17 +132,36 @@ impl<T: Lane<C: Float>> Packed<T> {
         for k in (0..steps).step_by(BLOCK_K) {
             let depth = BLOCK_K.min(steps - k);
             for lane in (0..lanes).step_by(width) {
-                for s in k..k + depth {
-                    for l in lane..lane + width {
-                        data.push(match l < lanes {
-                            true => matrix.data[l * matrix.lane + s * matrix.step],
-                            false => T::default(),
-                        });
-                    }
+                // In pieces of both sides, so that lines of memory are read once whichever way they run.
+                let at = data.len();
+                data.resize(at + depth * width, T::default());
+                let panel = &mut data[at..];
+                for l in lane..lanes.min(lane + width) {
+                    let from = matrix.data[l * matrix.lane + k * matrix.step..].iter().step_by(matrix.step.max(1));
+                    panel[l - lane..].iter_mut().step_by(width).zip(from).take(depth).for_each(|(o, v)| *o = *v);
                 }
             }
         }
         Ok(Packed { data, lanes, steps, width })
+    }
+
+    /// The same matrix in another float type, which holds all its values.
+    pub fn cast<F: Float>(&self) -> Result<Packed<F>> {
+        let mut data = Vec::new();
+        data.try_reserve_exact(self.data.len())
+            .map_err(|_| crate::err!(OutOfMemory, "no memory for weights of {}x{}", self.lanes, self.steps))?;
+        let mut wide = [T::C::default(); 256];
+        for part in self.data.chunks(256) {
+            T::widen(part, &mut wide[..part.len()]);
+            data.extend(wide[..part.len()].iter().map(|v| F::of(v.wide())));
+        }
+        Ok(Packed { data, lanes: self.lanes, steps: self.steps, width: self.width })
+    }
+
+    /// The panel's lanes for `count` steps from `step` on, which lie in one block of k.
+    pub fn steps(&self, lane: usize, step: usize, count: usize) -> &[T] {
+        let first = step / BLOCK_K * BLOCK_K;
+        &self.at(lane, first)[(step - first) * self.width..][..count * self.width]
     }
 
     fn at(&self, lane: usize, step: usize) -> &[T] {

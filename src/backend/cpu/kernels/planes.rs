@@ -1,0 +1,197 @@
+//! Windows over one plane at a time: depthwise convolutions and pooling. The plane is copied once into lines with their
+//! padding, cut by the stride, so that the values which neighbouring outputs read lie side by side.
+
+use super::conv::Window;
+use super::lane::Lane;
+use super::math::Float;
+use super::simd::vectorize;
+use std::ops::Range;
+
+/// A plane of an input in the computing type, padded. One after the other it takes in planes for the same windows, with
+/// the same filling, and as many rows.
+pub struct Plane<F> {
+    data: Vec<F>,
+    /// Length of one phase of a line.
+    phase: usize,
+    /// Length of a line: one phase for each column of a stride.
+    line: usize,
+    /// The input's rows that are held.
+    rows: Range<usize>,
+}
+
+/// How many planes of that many outputs a task works on.
+pub fn planes_at_once(outputs: usize) -> usize {
+    ((1 << 14) / outputs.max(1)).max(1)
+}
+
+/// Outputs that are computed at a time: rows times columns.
+const BLOCK: usize = 64;
+
+impl<F: Float> Plane<F> {
+    /// An empty plane, whose memory is used again and again.
+    pub fn new() -> Self {
+        Plane { data: Vec::new(), phase: 0, line: 0, rows: 0..0 }
+    }
+
+    /// True if windows of that form can be walked by lines.
+    pub fn serves(w: &Window) -> bool {
+        w.input[0] == 1 && w.kernel[0] == 1 && w.output[0] == 1
+    }
+
+    /// Takes in rows of the plane of one channel; what lies outside it is `fill`.
+    pub fn load<T: Lane<C = F>>(&mut self, w: &Window, input: &[T], rows: Range<usize>, fill: F) {
+        let width = w.input[2];
+        let input = &input[rows.start * width..rows.end.max(rows.start) * width];
+        let (stride, pad) = (w.stride[2], w.pad[2]);
+        self.phase = w.output[2].next_multiple_of(BLOCK / 2) + (w.kernel[2] - 1) * w.dilation[2] / stride + 1;
+        self.line = self.phase * stride;
+        // The last line is all padding: it stands for every line above and below the plane. The padding of another plane
+        // is this one's.
+        let need = self.line * (rows.len() + 1);
+        if self.data.len() != need {
+            self.data.clear();
+            self.data.resize(need, fill);
+        }
+        self.rows = rows;
+        let mut wide = vec![F::ZERO; if T::direct(input).is_some() || stride == 1 { 0 } else { width }];
+        for (line, from) in self.data.chunks_exact_mut(self.line).zip(input.chunks_exact(width)) {
+            if stride == 1 {
+                let n = width.min(line.len().saturating_sub(pad));
+                T::widen(&from[..n], &mut line[pad..pad + n]);
+                continue;
+            }
+            let from = match T::direct(from) {
+                Some(direct) => direct,
+                None => {
+                    T::widen(from, &mut wide);
+                    &wide
+                }
+            };
+            for (p, part) in line.chunks_exact_mut(self.phase).enumerate() {
+                // Element `i` of phase `p` is column `stride * i + p - pad`.
+                let first = pad.saturating_sub(p).div_ceil(stride);
+                let Some(column) = (first * stride + p).checked_sub(pad) else { continue };
+                let from = from.get(column..).unwrap_or_default().iter().step_by(stride);
+                part.get_mut(first..).unwrap_or_default().iter_mut().zip(from).for_each(|(o, v)| *o = *v);
+            }
+        }
+    }
+
+    /// Where the line of an input row begins.
+    #[inline(always)]
+    fn start(&self, row: Option<usize>) -> usize {
+        self.line * row.filter(|r| self.rows.contains(r)).map_or(self.rows.len(), |r| r - self.rows.start)
+    }
+
+    /// The line of an input row; all padding for a row outside.
+    #[inline(always)]
+    pub fn line(&self, row: Option<usize>) -> &[F] {
+        &self.data[self.start(row)..][..self.line]
+    }
+
+    /// Length of one phase of a line.
+    pub fn phase(&self) -> usize {
+        self.phase
+    }
+
+    /// For each window, `step(tap(kernel element), sum, value)` over its elements from `start` on; `end` gets the finished
+    /// sums of each piece of an output row: row, first column, values.
+    #[inline(always)]
+    pub fn walk(
+        &self,
+        w: &Window,
+        start: F,
+        tap: impl Fn(usize) -> F,
+        step: impl Fn(F, F, F) -> F,
+        end: impl FnMut(usize, usize, &[F]),
+    ) {
+        match w.output[2] {
+            17.. => self.blocks::<{ BLOCK / 32 }, 32>(w, start, tap, step, end),
+            9.. => self.blocks::<{ BLOCK / 16 }, 16>(w, start, tap, step, end),
+            _ => self.blocks::<{ BLOCK / 8 }, 8>(w, start, tap, step, end),
+        }
+    }
+
+    // Written so that the sums of a block stay in registers: fixed sizes, no check within the innermost loops.
+    #[inline(always)]
+    fn blocks<const R: usize, const C: usize>(
+        &self,
+        w: &Window,
+        start: F,
+        tap: impl Fn(usize) -> F,
+        step: impl Fn(F, F, F) -> F,
+        mut end: impl FnMut(usize, usize, &[F]),
+    ) {
+        let [_, rows, columns] = w.output;
+        for y in (0..rows).step_by(R) {
+            for x in (0..columns).step_by(C) {
+                let mut sums = [[start; C]; R];
+                for ky in 0..w.kernel[1] {
+                    let mut lines = [0usize; R];
+                    for (r, line) in lines.iter_mut().enumerate() {
+                        *line = self.start(((y + r) * w.stride[1] + ky * w.dilation[1]).checked_sub(w.pad[1]));
+                    }
+                    for kx in 0..w.kernel[2] {
+                        let factor = tap(ky * w.kernel[2] + kx);
+                        let shift = kx * w.dilation[2];
+                        let at = shift % w.stride[2] * self.phase + shift / w.stride[2] + x;
+                        for r in 0..R {
+                            let Some(from) = self.data[lines[r] + at..].first_chunk::<C>() else { continue };
+                            // A row is made anew as a whole: written so, it becomes vector instructions.
+                            let mut made = [F::ZERO; C];
+                            for c in 0..C {
+                                made[c] = step(factor, sums[r][c], from[c]);
+                            }
+                            sums[r] = made;
+                        }
+                    }
+                }
+                for (r, sums) in sums.iter().enumerate().take(rows - y) {
+                    end(y + r, x, &sums[..C.min(columns - x)]);
+                }
+            }
+        }
+    }
+}
+
+/// One channel of a depthwise convolution.
+pub fn depthwise<F: Float>(w: &Window, plane: &Plane<F>, kernel: &[F], start: F, out: &mut [F]) {
+    let columns = w.output[2];
+    vectorize(|| {
+        plane.walk(
+            w,
+            start,
+            |k| kernel[k],
+            |factor, sum, v| sum + factor * v,
+            |y, x, sums| out[y * columns + x..][..sums.len()].copy_from_slice(sums),
+        );
+    });
+}
+
+/// The largest value of each window; NaN wins.
+pub fn maximum<F: Float>(w: &Window, plane: &Plane<F>, out: &mut [F]) {
+    let columns = w.output[2];
+    vectorize(|| {
+        plane.walk(
+            w,
+            F::LOWEST,
+            |_| F::ZERO,
+            |_, best, v| if v > best || v.nan() { v } else { best },
+            |y, x, best| out[y * columns + x..][..best.len()].copy_from_slice(best),
+        );
+    });
+}
+
+/// The sum of each window.
+pub fn total<F: Float>(w: &Window, plane: &Plane<F>, out: &mut [F]) {
+    let columns = w.output[2];
+    vectorize(|| {
+        plane.walk(
+            w,
+            F::ZERO,
+            |_| F::ZERO,
+            |_, sum, v| sum + v,
+            |y, x, sums| out[y * columns + x..][..sums.len()].copy_from_slice(sums),
+        );
+    });
+}

@@ -1,0 +1,272 @@
+//! Elementwise operators run one after the other over a piece of a tensor while it is in the first-level cache: what a
+//! fused step does to the results of a product or convolution, or to each element of a tensor. After every operator the
+//! values are rounded to the tensors' type, so that the results are those of the operators one by one, bit for bit.
+
+use super::broadcast::{self, Walk};
+use super::elementwise::{Operand, Zip};
+use super::lane::Lane;
+use super::simd::vectorize;
+use crate::Result;
+use crate::backend::cpu::tensor::Tensor;
+use std::cell::RefCell;
+
+/// What an operator does to the elements of FP32 or half tensors, in FP32.
+pub enum Stage {
+    /// Changes values in place: input 0.
+    Unary(Box<dyn Fn(&mut [f32]) + Send + Sync>),
+    /// Makes a value of two: inputs 0 and 1, broadcast.
+    Binary(Zip<f32, f32>),
+    /// Factor and addend of each channel (dimension 1): input 0.
+    Channels(Vec<(f32, f32)>),
+}
+
+/// Where a stage finds an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// The value that came in (0), or what stage `i - 1` made of it.
+    Value(usize),
+    /// A tensor from outside, by number.
+    Outside(usize),
+}
+
+/// A stage with its inputs; a stage of one input has it twice.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// What it does.
+    pub stage: &'a Stage,
+    /// Where its inputs are.
+    pub inputs: [From; 2],
+}
+
+/// Finishes pieces of an output.
+pub trait Finish: Sync {
+    /// Works on the values of the elements from `at` on, counted through the whole output.
+    fn apply(&self, at: usize, values: &mut [f32]);
+}
+
+/// Elements that go through all stages at a time.
+const CHUNK: usize = 512;
+/// Values that are kept for a later stage than the next.
+pub const MAX_KEPT: usize = 4;
+
+type Chunk = [f32; CHUNK];
+
+/// Stages bound to the tensors of one run, whose elements are of type `T`.
+pub struct Program<'a, T> {
+    stages: Vec<Bound<'a, T>>,
+    /// Round the values that come in: they are results that have not been stored yet.
+    fresh: bool,
+    /// A buffer for each value that is needed after the next stage.
+    kept: Vec<Option<usize>>,
+}
+
+struct Bound<'a, T> {
+    stage: &'a Stage,
+    inputs: [Source<'a, T>; 2],
+}
+
+enum Source<'a, T> {
+    Value(usize),
+    One(f32),
+    Tensor(&'a [T], Walk<1>),
+    /// Channels have no tensor, just places.
+    Places(Walk<1>),
+}
+
+impl<'a, T: Lane<C = f32>> Program<'a, T> {
+    /// Binds stages to an output of shape `dims`; `None` unless every operand is of type `T` and broadcasts to it.
+    pub fn bind(calls: &[Call<'a>], outside: &[Option<&'a Tensor>], dims: &[usize], fresh: bool) -> Result<Option<Self>> {
+        let mut stages = Vec::with_capacity(calls.len());
+        let mut kept = vec![None; calls.len() + 1];
+        let mut count = 0;
+        for (i, call) in calls.iter().enumerate() {
+            let mut inputs = [Source::Value(0), Source::Value(0)];
+            for (input, from) in inputs.iter_mut().zip(call.inputs) {
+                *input = match from {
+                    From::Value(v) => {
+                        if v != i && kept[v].is_none() {
+                            if count == MAX_KEPT {
+                                return Ok(None);
+                            }
+                            kept[v] = Some(count);
+                            count += 1;
+                        }
+                        Source::Value(v)
+                    }
+                    From::Outside(o) => match outside.get(o).copied().flatten() {
+                        Some(t) if t.dtype() == T::DTYPE && broadcast::fits(t.dims(), dims) => match t.slice::<T>()? {
+                            [one] => Source::One(one.get()),
+                            all => Source::Tensor(all, Walk::new(dims, [t.dims()])),
+                        },
+                        _ => return Ok(None),
+                    },
+                };
+            }
+            if let Stage::Channels(factors) = call.stage {
+                if dims.get(1) != Some(&factors.len()) {
+                    return Ok(None);
+                }
+                let mut channels = vec![1; dims.len() - 1];
+                channels[0] = factors.len();
+                inputs[1] = Source::Places(Walk::new(dims, [&channels]));
+            }
+            stages.push(Bound { stage: call.stage, inputs });
+        }
+        Ok(Some(Program { stages, fresh, kept }))
+    }
+}
+
+/// The values, rounded to the type.
+fn round<T: Lane<C = f32>>(values: &mut [f32]) {
+    if T::direct_mut(&mut []).is_none() {
+        let mut stored = [T::default(); CHUNK];
+        T::narrow(values, &mut stored[..values.len()]);
+        T::widen(&stored[..values.len()], values);
+    }
+}
+
+impl<T: Lane<C = f32>> Finish for Program<'_, T> {
+    fn apply(&self, at: usize, values: &mut [f32]) {
+        BUFFERS.with_borrow_mut(|buffers| {
+            for (i, values) in values.chunks_mut(CHUNK).enumerate() {
+                self.chunk(at + i * CHUNK, values, buffers);
+            }
+        });
+    }
+}
+
+/// Memory of one thread, so that short pieces need not clear it.
+struct Buffers {
+    kept: [Chunk; MAX_KEPT],
+    other: Chunk,
+    wide: Chunk,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> =
+        const { RefCell::new(Buffers { kept: [[0.0; CHUNK]; MAX_KEPT], other: [0.0; CHUNK], wide: [0.0; CHUNK] }) };
+}
+
+impl<T: Lane<C = f32>> Program<'_, T> {
+    fn chunk(&self, at: usize, values: &mut [f32], buffers: &mut Buffers) {
+        let n = values.len();
+        if self.fresh {
+            round::<T>(values);
+        }
+        if let Some(k) = self.kept[0] {
+            buffers.kept[k][..n].copy_from_slice(values);
+        }
+        for (i, bound) in self.stages.iter().enumerate() {
+            let keep = |v: usize| self.kept[v].unwrap_or_default();
+            match (bound.stage, &bound.inputs) {
+                (Stage::Unary(f), [from, _]) => {
+                    if let Source::Value(v) = from
+                        && *v != i
+                    {
+                        values.copy_from_slice(&buffers.kept[keep(*v)][..n]);
+                    }
+                    f(values);
+                }
+                (Stage::Channels(factors), [from, places]) => {
+                    if let Source::Value(v) = from
+                        && *v != i
+                    {
+                        values.copy_from_slice(&buffers.kept[keep(*v)][..n]);
+                    }
+                    if let Source::Places(walk) = places {
+                        let [step] = walk.inner_strides();
+                        walk.runs(at, n, |run, len, [channel]| {
+                            affine(&mut values[run - at..][..len], &factors[channel..], step != 0);
+                        });
+                    }
+                }
+                (Stage::Binary(f), inputs) => {
+                    // The value of the stage before is read from a copy, because the result takes its place.
+                    let reads = |v: usize| matches!(inputs, [Source::Value(a), _] if *a == v) || matches!(inputs, [_, Source::Value(b)] if *b == v);
+                    if reads(i) {
+                        buffers.other[..n].copy_from_slice(values);
+                    }
+                    let side = |source: &Source<T>| match source {
+                        Source::Value(v) if *v == i => Side::Ready(&buffers.other[..n]),
+                        Source::Value(v) => Side::Ready(&buffers.kept[keep(*v)][..n]),
+                        Source::One(v) => Side::One(*v),
+                        Source::Tensor(..) | Source::Places(_) => Side::Walked,
+                    };
+                    let sides = [side(&inputs[0]), side(&inputs[1])];
+                    match (&sides, inputs) {
+                        ([a, Side::Walked], [_, Source::Tensor(all, walk)]) => {
+                            walked(at, values, all, walk, &mut buffers.wide, |run, b, out| f(a.part(run), b, out));
+                        }
+                        ([Side::Walked, b], [Source::Tensor(all, walk), _]) => {
+                            walked(at, values, all, walk, &mut buffers.wide, |run, a, out| f(a, b.part(run), out));
+                        }
+                        ([a, b], _) => f(a.part(0..n), b.part(0..n), values),
+                    }
+                }
+            }
+            // The last result is rounded when it is stored.
+            if i + 1 < self.stages.len() {
+                round::<T>(values);
+                if let Some(k) = self.kept[i + 1] {
+                    buffers.kept[k][..n].copy_from_slice(values);
+                }
+            }
+        }
+    }
+}
+
+/// One side of a binary stage within a chunk.
+enum Side<'a> {
+    Ready(&'a [f32]),
+    One(f32),
+    Walked,
+}
+
+impl Side<'_> {
+    fn part(&self, run: std::ops::Range<usize>) -> Operand<'_, f32> {
+        match self {
+            Side::Ready(all) => Operand::Many(&all[run]),
+            Side::One(v) => Operand::One(*v),
+            Side::Walked => Operand::One(f32::NAN),
+        }
+    }
+}
+
+/// Calls `f(place in the chunk, operand, values)` for each run of a tensor's elements.
+fn walked<T: Lane<C = f32>>(
+    at: usize,
+    values: &mut [f32],
+    all: &[T],
+    walk: &Walk<1>,
+    wide: &mut Chunk,
+    f: impl Fn(std::ops::Range<usize>, Operand<f32>, &mut [f32]),
+) {
+    let [step] = walk.inner_strides();
+    let n = values.len();
+    walk.runs(at, n, |run, len, [from]| {
+        let place = run - at..run - at + len;
+        let out = &mut values[place.clone()];
+        if step == 0 {
+            return f(place, Operand::One(all[from].get()), out);
+        }
+        let part = &all[from..from + len];
+        match T::direct(part) {
+            Some(direct) => f(place, Operand::Many(direct), out),
+            None => {
+                T::widen(part, &mut wide[..len]);
+                f(place, Operand::Many(&wide[..len]), out);
+            }
+        }
+    });
+}
+
+/// `v * factor + addend`, of one channel for all values or of one channel each.
+fn affine(values: &mut [f32], factors: &[(f32, f32)], each: bool) {
+    vectorize(|| match each {
+        true => values.iter_mut().zip(factors).for_each(|(v, &(a, b))| *v = *v * a + b),
+        false => {
+            let (a, b) = factors[0];
+            values.iter_mut().for_each(|v| *v = *v * a + b);
+        }
+    });
+}

@@ -1,0 +1,401 @@
+//! Convolutions with 3x3 kernels by Winograd's algorithm F(4x4, 3x3): tiles of 4x4 outputs are made of 6x6 inputs with 36
+//! products a channel instead of 144. Transforms as in Lavin and Gray, "Fast Algorithms for Convolutional Neural
+//! Networks" (2015), for the points 0, 1, -1, 2, -2 and infinity. Everything is computed in FP32 (FP64); results differ
+//! from the plain sum by rounding only. Weights are transformed in every run, panel by panel: that costs less than
+//! reading them in transformed form, which is four times as large.
+#![allow(unsafe_code)] // tasks store disjoint parts of one output
+
+use super::conv::Window;
+use super::gemm::{self, BLOCK_K, Packed};
+use super::lane::Lane;
+use super::math::Float;
+use super::planes::Plane;
+use super::simd::vectorize;
+use crate::Result;
+use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::tensor::Tensor;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Outputs of a tile in each direction.
+const OUT: usize = 4;
+/// Inputs of a tile in each direction.
+const IN: usize = 6;
+/// Products of a tile.
+const POINTS: usize = IN * IN;
+/// Tiles that are transformed at a time: a panel of the matrix kernels.
+const LANES: usize = 16;
+/// Tiles that lie side by side in a row and are read and written together.
+const GROUP: usize = 4;
+/// Tiles of one task, about.
+const TASK: usize = 128;
+/// Floats of transformed weights at a time, about: they stay in the second-level cache.
+const WEIGHTS: usize = 1 << 17;
+
+type Row<F> = [F; LANES];
+
+/// One convolution: stride and dilation 1, one group, constant weights.
+pub struct Winograd<'a, T> {
+    /// The windows.
+    pub window: &'a Window,
+    /// Input channels.
+    pub channels: usize,
+    /// Output channels.
+    pub rows: usize,
+    /// Weights, a row for each output channel.
+    pub weights: &'a Packed<T>,
+}
+
+/// True if the algorithm pays for such windows.
+pub fn pays(w: &Window, channels: usize, rows: usize) -> bool {
+    let form = w.kernel == [1, 3, 3] && w.stride == [1; 3] && w.dilation == [1; 3] && w.input[0] == 1 && w.pad[0] == 0;
+    if !form || channels < 8 || rows < 16 {
+        return false;
+    }
+    let tiles = tile_rows(w) * row_lanes(w);
+    // Multiplications of both ways in panels, and the transforms of weights and tiles, in multiplications.
+    let own = POINTS * tiles.next_multiple_of(LANES) + 256 + 512 * tiles / rows;
+    own < 9 * w.output_len().next_multiple_of(LANES) * 4 / 5
+}
+
+fn tile_rows(w: &Window) -> usize {
+    w.output[1].div_ceil(OUT)
+}
+
+/// Tiles of a row, filled up to whole groups.
+fn row_lanes(w: &Window) -> usize {
+    w.output[2].div_ceil(OUT).next_multiple_of(GROUP)
+}
+
+/// A task: some rows of tiles of one image, some output channels.
+struct Task {
+    image: usize,
+    tile_rows: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl<T: Lane<C: Float>> Winograd<'_, T> {
+    /// Convolves `images`; `epilogue(first element of the output, channel, values)` finishes pieces of one channel.
+    /// False if a value is not finite: sums of infinities are not what the definition says, so the caller computes them
+    /// by it.
+    pub fn run(
+        &self,
+        cx: &Cx,
+        input: &[T],
+        out: &mut [T],
+        epilogue: &(dyn Fn(usize, usize, &mut [T::C]) + Sync),
+    ) -> Result<bool> {
+        let w = self.window;
+        let (plane, size) = (w.input_len(), w.output_len());
+        let images = out.len() / (self.rows * size);
+        let tasks = self.tasks(images, cx.threads.count());
+        let work = out.len() * self.channels * 3;
+        let finite = AtomicBool::new(true);
+        let shared = gemm::Shared::new(out);
+        cx.threads.try_each(tasks.len(), work, &|t| {
+            let task = &tasks[t];
+            let input = &input[task.image * self.channels * plane..(task.image + 1) * self.channels * plane];
+            let all = self.task(cx, task, input, &shared, epilogue)?;
+            if !all {
+                finite.store(false, Ordering::Relaxed);
+            }
+            Ok(())
+        })?;
+        Ok(finite.into_inner())
+    }
+
+    fn tasks(&self, images: usize, threads: usize) -> Vec<Task> {
+        let (all, lanes) = (tile_rows(self.window), row_lanes(self.window));
+        let parts = (all * lanes).div_ceil(TASK).min(all);
+        let height = all.div_ceil(parts);
+        // Few tiles: cut the channels too, so that all threads have work.
+        let cuts = if threads == 1 { 1 } else { (2 * threads).div_ceil(parts * images) };
+        let width = self.rows.div_ceil(cuts).next_multiple_of(T::C::micro().mr);
+        let mut tasks = Vec::new();
+        for image in 0..images {
+            for y in (0..all).step_by(height) {
+                for r in (0..self.rows).step_by(width) {
+                    let rows = r..self.rows.min(r + width);
+                    tasks.push(Task { image, tile_rows: y..all.min(y + height), rows });
+                }
+            }
+        }
+        tasks
+    }
+
+    fn task(
+        &self,
+        cx: &Cx,
+        task: &Task,
+        input: &[T],
+        out: &gemm::Shared<T>,
+        epilogue: &(dyn Fn(usize, usize, &mut [T::C]) + Sync),
+    ) -> Result<bool> {
+        let (w, micro, c) = (self.window, T::C::micro(), self.channels);
+        let lanes = (task.tile_rows.len() * row_lanes(w)).next_multiple_of(LANES);
+        let scratch = |n: usize| Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![n]);
+        let mut tiles = scratch(POINTS * c * lanes)?;
+        let tiles = tiles.slice_mut::<T::C>()?;
+        self.transform_input(task, input, lanes, tiles);
+        let at_once = (WEIGHTS / (POINTS * c) / micro.mr * micro.mr).clamp(micro.mr, 48 / micro.mr * micro.mr);
+        let mut weights = scratch(POINTS * c * at_once)?;
+        let mut sums = scratch(POINTS * at_once * lanes)?;
+        let (weights, sums) = (weights.slice_mut::<T::C>()?, sums.slice_mut::<T::C>()?);
+        let rows_of_output = task.tile_rows.start * OUT..(task.tile_rows.end * OUT).min(w.output[1]);
+        let piece = rows_of_output.len() * w.output[2];
+        let mut band = vec![T::C::ZERO; piece];
+        let mut finite = true;
+        for first in task.rows.clone().step_by(at_once) {
+            let rows = at_once.min(task.rows.end - first);
+            let padded = rows.next_multiple_of(micro.mr);
+            self.transform_weights(first, rows, weights);
+            for e in 0..POINTS {
+                for k in (0..c).step_by(BLOCK_K) {
+                    let steps = BLOCK_K.min(c - k);
+                    let block = gemm::Block {
+                        rows,
+                        columns: lanes,
+                        steps,
+                        a: &weights[e * padded * c + k * padded..],
+                        b: &tiles[e * lanes * c + k * lanes..],
+                        accumulate: k > 0,
+                    };
+                    micro.compute(&block, &mut sums[e * rows * lanes..(e + 1) * rows * lanes], lanes);
+                }
+            }
+            for r in 0..rows {
+                let channel = first + r;
+                finite &= vectorize(|| self.transform_output(task, &sums[r * lanes..], rows * lanes, &mut band));
+                let at = (task.image * self.rows + channel) * w.output_len() + rows_of_output.start * w.output[2];
+                epilogue(at, channel, &mut band);
+                // SAFETY: rows of one channel of one image, which no other task has.
+                unsafe { out.store(at, &band) };
+            }
+        }
+        Ok(finite)
+    }
+
+    /// All tiles of the task's rows: for each point and block of channels, panels as the matrix kernels read them.
+    fn transform_input(&self, task: &Task, input: &[T], lanes: usize, out: &mut [T::C]) {
+        let (w, c) = (self.window, self.channels);
+        let across = row_lanes(w);
+        // Tiles are windows of 6x6 that move by 4.
+        let tiles = Window {
+            kernel: [1, IN, IN],
+            stride: [1, OUT, OUT],
+            output: [1, tile_rows(w), across],
+            ..*w
+        };
+        let first = (task.tile_rows.start * OUT).saturating_sub(w.pad[1]);
+        let last = (task.tile_rows.end * OUT + IN - OUT).saturating_sub(w.pad[1]).min(w.input[1]);
+        let mut plane = Plane::new();
+        let groups = task.tile_rows.len() * across / GROUP;
+        for channel in 0..c {
+            plane.load(&tiles, &input[channel * w.input_len()..(channel + 1) * w.input_len()], first..last, T::C::ZERO);
+            let block = channel / BLOCK_K * BLOCK_K;
+            let steps = BLOCK_K.min(c - block);
+            for panel in 0..lanes / LANES {
+                let place = block * lanes + panel * LANES * steps + (channel - block) * LANES;
+                let to = Panel { out: &mut *out, first: place, next: lanes * c };
+                vectorize(|| self.input_panel(task, &plane, panel, groups, to));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn input_panel(&self, task: &Task, plane: &Plane<T::C>, panel: usize, groups: usize, to: Panel<T::C>) {
+        let (w, across) = (self.window, row_lanes(self.window));
+        let mut d = [[[T::C::ZERO; LANES]; IN]; IN];
+        for g in 0..LANES / GROUP {
+            let group = panel * (LANES / GROUP) + g;
+            if group >= groups {
+                break;
+            }
+            let (y, x) = (task.tile_rows.start + group * GROUP / across, group * GROUP % across);
+            for (i, d) in d.iter_mut().enumerate() {
+                let line = plane.line((y * OUT + i).checked_sub(w.pad[1]));
+                for (j, d) in d.iter_mut().enumerate() {
+                    let from = &line[j % OUT * plane.phase() + j / OUT + x..];
+                    if let (Some(from), Some(to)) =
+                        (from.first_chunk::<GROUP>(), d[g * GROUP..].first_chunk_mut::<GROUP>())
+                    {
+                        *to = *from;
+                    }
+                }
+            }
+        }
+        let mut half = [[[T::C::ZERO; LANES]; IN]; IN];
+        for j in 0..IN {
+            let column = input_points(&[d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]]);
+            for i in 0..IN {
+                half[i][j] = column[i];
+            }
+        }
+        for (i, half) in half.iter().enumerate() {
+            for (j, row) in input_points(half).iter().enumerate() {
+                if let Some(to) = to.out[to.first + (i * IN + j) * to.next..].first_chunk_mut::<LANES>() {
+                    *to = *row;
+                }
+            }
+        }
+    }
+
+    /// The weights of `rows` output channels: for each point and block of channels, panels as the kernels read them.
+    fn transform_weights(&self, first: usize, rows: usize, out: &mut [T::C]) {
+        match T::C::micro().mr {
+            4 => self.transform_panels::<4>(first, rows, out),
+            6 => self.transform_panels::<6>(first, rows, out),
+            8 => self.transform_panels::<8>(first, rows, out),
+            12 => self.transform_panels::<12>(first, rows, out),
+            other => unreachable!("no kernel has tiles of {other} rows"),
+        }
+    }
+
+    fn transform_panels<const W: usize>(&self, first: usize, rows: usize, out: &mut [T::C]) {
+        let c = self.channels;
+        let padded = rows.next_multiple_of(W);
+        for panel in 0..padded / W {
+            vectorize(|| {
+                for channel in 0..c {
+                    let block = channel / BLOCK_K * BLOCK_K;
+                    let place = block * padded + panel * W * BLOCK_K.min(c - block) + (channel - block) * W;
+                    let from = self.weights.steps(first + panel * W, channel * 9, 9);
+                    weight_panel::<T, W>(from, Panel { out: &mut *out, first: place, next: padded * c });
+                }
+            });
+        }
+    }
+
+    /// The outputs of one channel, row by row; false if one is not finite.
+    #[inline(always)]
+    fn transform_output(&self, task: &Task, sums: &[T::C], next: usize, band: &mut [T::C]) -> bool {
+        let w = self.window;
+        let (across, width) = (row_lanes(w), w.output[2]);
+        let height = band.len() / width;
+        let groups = task.tile_rows.len() * across / GROUP;
+        let mut check = [T::C::ZERO; LANES];
+        for panel in 0..groups.div_ceil(LANES / GROUP) {
+            let mut y = [[[T::C::ZERO; LANES]; IN]; IN];
+            for (e, y) in y.as_flattened_mut().iter_mut().enumerate() {
+                if let Some(from) = sums[e * next + panel * LANES..].first_chunk::<LANES>() {
+                    *y = *from;
+                }
+            }
+            let mut half = [[[T::C::ZERO; LANES]; IN]; OUT];
+            for j in 0..IN {
+                let column = output_points(&[y[0][j], y[1][j], y[2][j], y[3][j], y[4][j], y[5][j]]);
+                for i in 0..OUT {
+                    half[i][j] = column[i];
+                }
+            }
+            for (i, half) in half.iter().enumerate() {
+                let row = output_points(half);
+                // Lane by lane the four outputs of a tile.
+                let mut turned = [[T::C::ZERO; OUT]; LANES];
+                for l in 0..LANES {
+                    for j in 0..OUT {
+                        turned[l][j] = row[j][l];
+                        check[l] += row[j][l] - row[j][l];
+                    }
+                }
+                for g in 0..LANES / GROUP {
+                    let group = panel * (LANES / GROUP) + g;
+                    let (line, x) = (group * GROUP / across * OUT + i, group * GROUP % across * OUT);
+                    if group >= groups || line >= height || x >= width {
+                        continue;
+                    }
+                    let from = turned[g * GROUP..(g + 1) * GROUP].as_flattened();
+                    let to = &mut band[line * width + x..(line + 1) * width];
+                    match to.first_chunk_mut::<{ GROUP * OUT }>() {
+                        Some(to) => to.copy_from_slice(from),
+                        None => to.copy_from_slice(&from[..to.len()]),
+                    }
+                }
+            }
+        }
+        // Lanes beyond the tiles are sums of zeros.
+        check.iter().all(|v| *v == T::C::ZERO)
+    }
+}
+
+// Written as whole arrays made anew, which become vector instructions.
+#[inline(always)]
+fn combine<F: Float, const W: usize>(f: impl Fn(usize) -> F) -> [F; W] {
+    let mut made = [F::ZERO; W];
+    for (l, v) in made.iter_mut().enumerate() {
+        *v = f(l);
+    }
+    made
+}
+
+/// Where the values of a panel go: those of point `e` at `first + e * next`.
+struct Panel<'a, F> {
+    out: &'a mut [F],
+    first: usize,
+    next: usize,
+}
+
+/// The nine weights of one input channel for W output channels.
+#[inline(always)]
+fn weight_panel<T: Lane<C: Float>, const W: usize>(from: &[T], to: Panel<T::C>) {
+    let mut g = [[T::C::ZERO; W]; 9];
+    T::widen(from, g.as_flattened_mut());
+    let mut half = [[[T::C::ZERO; W]; 3]; IN];
+    for j in 0..3 {
+        let column = weight_points([&g[j], &g[3 + j], &g[6 + j]]);
+        for i in 0..IN {
+            half[i][j] = column[i];
+        }
+    }
+    for (i, half) in half.iter().enumerate() {
+        for (j, row) in weight_points([&half[0], &half[1], &half[2]]).iter().enumerate() {
+            if let Some(to) = to.out[to.first + (i * IN + j) * to.next..].first_chunk_mut::<W>() {
+                *to = *row;
+            }
+        }
+    }
+}
+
+/// Six values of one row or column of a tile at the six points.
+#[inline(always)]
+fn input_points<F: Float>(d: &[Row<F>; IN]) -> [Row<F>; IN] {
+    let (two, four, five) = (F::of(2.0), F::of(4.0), F::of(5.0));
+    let [d0, d1, d2, d3, d4, d5] = d;
+    [
+        combine(|l| four * d0[l] - five * d2[l] + d4[l]),
+        combine(|l| (d4[l] - four * d2[l]) + (d3[l] - four * d1[l])),
+        combine(|l| (d4[l] - four * d2[l]) - (d3[l] - four * d1[l])),
+        combine(|l| (d4[l] - d2[l]) + two * (d3[l] - d1[l])),
+        combine(|l| (d4[l] - d2[l]) - two * (d3[l] - d1[l])),
+        combine(|l| four * d1[l] - five * d3[l] + d5[l]),
+    ]
+}
+
+/// Three weights at the six points.
+#[inline(always)]
+fn weight_points<F: Float, const W: usize>(g: [&[F; W]; 3]) -> [[F; W]; IN] {
+    let [g0, g1, g2] = g;
+    let part = |n: f64| F::of(1.0 / n);
+    let (quarter, sixth, twelfth, last) = (part(4.0), part(6.0), part(12.0), part(24.0));
+    [
+        combine(|l| quarter * g0[l]),
+        combine(|l| -(sixth * (g0[l] + g2[l])) - sixth * g1[l]),
+        combine(|l| -(sixth * (g0[l] + g2[l])) + sixth * g1[l]),
+        combine(|l| (last * g0[l] + sixth * g2[l]) + twelfth * g1[l]),
+        combine(|l| (last * g0[l] + sixth * g2[l]) - twelfth * g1[l]),
+        *g2,
+    ]
+}
+
+/// Four outputs from the products at the six points.
+#[inline(always)]
+fn output_points<F: Float>(y: &[Row<F>; IN]) -> [Row<F>; OUT] {
+    let (two, four, eight) = (F::of(2.0), F::of(4.0), F::of(8.0));
+    let [y0, y1, y2, y3, y4, y5] = y;
+    [
+        combine(|l| y0[l] + (y1[l] + y2[l]) + (y3[l] + y4[l])),
+        combine(|l| (y1[l] - y2[l]) + two * (y3[l] - y4[l])),
+        combine(|l| (y1[l] + y2[l]) + four * (y3[l] + y4[l])),
+        combine(|l| (y1[l] - y2[l]) + eight * (y3[l] - y4[l]) + y5[l]),
+    ]
+}

@@ -1,0 +1,150 @@
+//! Which operators run as one step: a product or convolution and the elementwise operators after it, or elementwise
+//! operators among themselves, where nothing else needs the values between them.
+
+use super::{Plan, Source, Step};
+use crate::backend::cpu::kernels::program::{From, MAX_KEPT};
+use crate::backend::cpu::ops::fused::{Fused, Part};
+use crate::model::DataType;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Operators of one step at most.
+const MAX_PARTS: usize = 24;
+
+/// The steps of `plan` with operators fused; empty if there is nothing to fuse.
+pub fn fuse(plan: &Plan) -> Vec<Step> {
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); plan.slots];
+    for (i, step) in plan.steps.iter().enumerate() {
+        for source in &step.inputs {
+            if let Source::Slot { index, .. } = source {
+                readers[*index].push(i);
+            }
+        }
+    }
+    let mut kept = vec![false; plan.slots];
+    for source in &plan.outputs {
+        if let Source::Slot { index, .. } = source {
+            kept[*index] = true;
+        }
+    }
+    let mut taken = vec![false; plan.steps.len()];
+    let mut groups: HashMap<usize, Vec<usize>> = HashMap::new();
+    // Products first, so that an operator which both could take goes to the product.
+    for heads in [true, false] {
+        for first in 0..plan.steps.len() {
+            if taken[first] || plan.steps[first].kernel.is_head() != heads {
+                continue;
+            }
+            let group = grow(plan, first, &readers, &kept, &taken);
+            if group.len() > 1 {
+                group.iter().for_each(|&i| taken[i] = true);
+                groups.insert(group[group.len() - 1], group);
+            }
+        }
+    }
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    (0..plan.steps.len())
+        .filter_map(|i| match groups.get(&i) {
+            Some(group) => Some(join(plan, group)),
+            None => (!taken[i]).then(|| plan.steps[i].clone()),
+        })
+        .collect()
+}
+
+/// The slot of a step's one output, if it is a tensor that stages can work on.
+fn result(step: &Step) -> Option<usize> {
+    let float = |t: &Option<DataType>| t.is_some_and(|t| t == DataType::Float32 || t.is_half());
+    match (&step.outputs[..], &step.output_types[..]) {
+        ([Some((slot, _))], [t, ..]) if float(t) => Some(*slot),
+        _ => None,
+    }
+}
+
+/// `first` and the steps after it that can be one step with it, in order.
+fn grow(plan: &Plan, first: usize, readers: &[Vec<usize>], kept: &[bool], taken: &[bool]) -> Vec<usize> {
+    let head = &plan.steps[first];
+    let mut group = vec![first];
+    let Some(slot) = result(head) else { return group };
+    if !head.kernel.is_head() && head.kernel.stage().is_none() {
+        return group;
+    }
+    let dtype = head.output_types[0];
+    let mut slots = vec![slot];
+    // Where the group may end: there all values but the last are read within it alone.
+    let mut best = 1;
+    while group.len() < MAX_PARTS {
+        let outside = |i: &&usize| !group.contains(i);
+        let Some(&next) = slots.iter().flat_map(|&s| readers[s].iter().filter(outside)).min() else { break };
+        let step = &plan.steps[next];
+        let fits = !taken[next] && step.kernel.stage().is_some() && step.bodies.is_empty();
+        let Some(slot) = result(step).filter(|_| fits && step.output_types[0] == dtype) else { break };
+        group.push(next);
+        slots.push(slot);
+        let inside = |s: &usize| !kept[*s] && readers[*s].iter().all(|r| group.contains(r));
+        if slots[..slots.len() - 1].iter().all(inside) && values_kept(plan, &group, &slots) <= MAX_KEPT {
+            best = group.len();
+        }
+    }
+    group.truncate(best);
+    group
+}
+
+/// How many values a later stage than the next one reads.
+fn values_kept(plan: &Plan, group: &[usize], slots: &[usize]) -> usize {
+    let late = |v: &usize| {
+        group[*v + 1..].iter().skip(1).any(|&i| {
+            plan.steps[i].inputs.iter().any(|s| matches!(s, Source::Slot { index, .. } if *index == slots[*v]))
+        })
+    };
+    (0..slots.len()).filter(|v| *v + 1 < group.len() && late(v)).count()
+}
+
+/// One step out of several.
+fn join(plan: &Plan, group: &[usize]) -> Step {
+    let steps: Vec<&Step> = group.iter().map(|&i| &plan.steps[i]).collect();
+    let head = steps[0].kernel.is_head();
+    // A chain's first operator makes value 1: value 0 is what it reads.
+    let first = usize::from(!head);
+    let values: HashMap<usize, usize> =
+        steps.iter().enumerate().filter_map(|(i, s)| Some((result(s)?, i + first))).collect();
+    let mut inputs: Vec<Source> = Vec::new();
+    let mut input_types = Vec::new();
+    let mut parts: Vec<Part> = steps
+        .iter()
+        .map(|step| {
+            let from = |(k, source): (usize, &Source)| match source {
+                Source::Absent => None,
+                Source::Slot { index, .. } if values.contains_key(index) => Some(From::Value(values[index])),
+                source => Some(From::Outside(inputs.iter().position(|s| s == source).unwrap_or_else(|| {
+                    inputs.push(*source);
+                    input_types.push(step.input_types.get(k).copied().flatten());
+                    inputs.len() - 1
+                }))),
+            };
+            Part {
+                kernel: step.kernel.clone(),
+                label: step.label.clone(),
+                inputs: step.inputs.iter().enumerate().map(from).collect(),
+            }
+        })
+        .collect();
+    let last = steps[steps.len() - 1];
+    let names: Vec<&str> = steps.iter().map(|s| s.op.as_str()).collect();
+    let head = head.then(|| parts.remove(0));
+    Step {
+        kernel: Arc::new(Fused { head, parts }),
+        // Errors name the operator within.
+        label: steps[0].label.clone(),
+        name: last.name.clone(),
+        op: names.join("+"),
+        inputs,
+        outputs: last.outputs.clone(),
+        unread: Vec::new(),
+        input_types,
+        output_types: last.output_types.clone(),
+        bodies: Vec::new(),
+        parts: steps.iter().map(|s| s.name.clone()).collect(),
+    }
+}
