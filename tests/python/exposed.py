@@ -1,7 +1,7 @@
 """Models whose every tensor is an output, so that each node can be judged by what it really read and wrote."""
 
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from onnx_facts import all_graphs, all_nodes, subgraphs
@@ -79,14 +79,16 @@ def without_ifs(model, values):
 
 def inline(graph, branch, outputs, prefix):
     """Appends a branch's nodes, its own values under new names, for other branches may use the same ones."""
-    own = {tensor.name for tensor in branch.initializer} | {name for node in branch.node for name in node.output if name}
+    own = {tensor.name for tensor in branch.initializer}
+    own |= {name for node in branch.node for name in node.output if name}
     new = {name: f"{prefix}{name}" for name in own}
     for inner in all_graphs(branch):
         rename(inner, lambda name: new.get(name, name))
     graph.initializer.extend(branch.initializer)
     graph.node.extend(branch.node)
     # A branch may give a value of the outer graph, or one value twice.
-    graph.node.extend(helper.make_node("Identity", [made.name], [name]) for made, name in zip(branch.output, outputs) if name)
+    graph.node.extend(helper.make_node("Identity", [made.name], [name])
+                      for made, name in zip(branch.output, outputs) if name)
 
 
 def captured(node):
@@ -99,7 +101,8 @@ def captured(node):
 
 def unbound(graph):
     """Names that a graph reads and does not define."""
-    defined = {value.name for value in [*graph.input, *graph.initializer]} | {n for node in graph.node for n in node.output}
+    defined = {value.name for value in [*graph.input, *graph.initializer]}
+    defined |= {name for node in graph.node for name in node.output}
     read = {info.name for info in graph.output}
     for node in graph.node:
         read |= {name for name in node.input if name} | captured(node)

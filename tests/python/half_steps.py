@@ -29,7 +29,7 @@ def same(got, want):
 
 
 def beyond(got, wide, noise):
-    """How far, in steps, each half is from the unrounded truth once `noise` is allowed: 0.5 is what rounding once gives.
+    """How far, in steps, each half is from the unrounded truth beyond `noise`: rounding once gives 0.5 at most.
 
     NaN on one side alone is infinitely far.
     """

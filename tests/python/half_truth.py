@@ -5,8 +5,8 @@
            [--fixtures build/fixtures] [--digits tests/data/digits] [--published build/published] [--zoo build/zoo]
            [--only TEXT]
 
-Nodes: each FP16 node, of whole models and of the ONNX node suite, is evaluated from what it really read, in FP32 or FP64 and
-not rounded (node_truth.py). Each half that it wrote is within half a step of that, plus the noise of FP32.
+Nodes: each FP16 node, of whole models and of the ONNX node suite, is evaluated from what it really read, in FP32 or
+FP64 and not rounded (node_truth.py). Each half that it wrote is within half a step of that, plus the noise of FP32.
 Whole models: against a twin in FP32 that rounds every tensor to half (rounded_twin.py), in ONNX Runtime. A step is the
 distance of neighbouring halves at a value, a unit 2^-11 of an output's largest value. Exit code 0 if all hold.
 """
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--fixtures", type=Path, help="the folder that make_models.py filled")
     parser.add_argument("--digits", type=Path, default=Path("tests/data/digits"), help="the folder of digits.onnx")
     parser.add_argument("--published", type=Path, help="the cache folder of published.py")
-    parser.add_argument("--zoo", type=Path, help="the folder that tools/make_zoo.py filled; by hand, for it takes minutes")
+    parser.add_argument("--zoo", type=Path, help="the folder that make_zoo.py filled; by hand, it takes minutes")
     parser.add_argument("--only", metavar="TEXT", default="", help="models and cases whose name contains this")
     arguments = parser.parse_args()
     mezzo, verdicts = Mezzo(arguments.mezzo), Verdicts()

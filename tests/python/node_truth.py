@@ -1,9 +1,9 @@
 """The unrounded truth of one FP16 node on given inputs, and how far a backend's outputs are from it.
 
-The inputs are halves, widened; the truth is the node's twin in ONNX Runtime (FP32) or in ONNX's reference evaluator (FP64).
-A node that rounds once, to nearest, is at most half a step of half (its unit in the last place) from it. Two allowances:
-SLACK for the truth's own FP32, and for operators that sum, the FP32 noise of a sum whose order is free. Elements that are
-moved, or that half holds exactly, have no neighbour within that bound: they must be equal.
+The inputs are halves, widened; the truth is the node's twin in ONNX Runtime (FP32) or in ONNX's reference evaluator
+(FP64). A node that rounds once, to nearest, is at most half a step of half (its unit in the last place) from it. Two
+allowances: SLACK for FP32 in place of real numbers, and for operators that sum, the noise of an FP32 sum whose order is
+free. Elements that are moved, or that half holds exactly, have no neighbour within that bound: they must be equal.
 """
 
 import warnings
@@ -24,14 +24,14 @@ from rounded_twin import (WIDEN, half_tensors, retype_attributes, retype_graph, 
 # 128 units in the last place of FP32, which is 1/64 of half's.
 SLACK = 2.0**-6
 BOUND = 0.5 + SLACK
-# A node with graphs inside (If, Loop, Scan, FlexAttention) rounds many times: one of these roundings may go the other way.
+# A node with graphs inside (If, Loop, Scan, FlexAttention) rounds many times: one rounding may go the other way.
 BOUND_AROUND_GRAPHS = 1.0
-# Noise of FP32 sums, as part of the sum of magnitudes. Between two orders of summing, 7.3 * 2^-24 is the most that was seen
-# (a convolution), 1.5 * 2^-24 the most elsewhere.
+# Noise of FP32 sums, as part of the sum of magnitudes. Between two orders of summing, 7.3 * 2^-24 is the most that was
+# seen (a convolution), 1.5 * 2^-24 the most elsewhere.
 SUM_NOISE = 16 * 2.0**-24
 # Linear in each float input, so that the same node on magnitudes gives the sum of magnitudes.
-LINEAR = {"AveragePool", "Col2Im", "Conv", "ConvTranspose", "CumSum", "Einsum", "Gemm", "GlobalAveragePool", "MatMul", "Mean",
-          "ReduceMean", "ReduceSum", "Sum"}
+LINEAR = {"AveragePool", "Col2Im", "Conv", "ConvTranspose", "CumSum", "Einsum", "Gemm", "GlobalAveragePool", "MatMul",
+          "Mean", "ReduceMean", "ReduceSum", "Sum"}
 # Sums and differences with more around them: noise as part of the output's largest magnitude.
 SUMMING = {"Attention", "BatchNormalization", "CausalConvWithState", "DFT", "DeformConv", "GRU", "GridSample",
            "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "LinearAttention",
@@ -48,13 +48,15 @@ class Tally:
     different: int = 0
     by_noise: int = 0  # elements that only the noise of sums brings within the bound
     worst: float = 0.0
+    around_graphs: float = 0.0  # the worst of nodes with graphs inside, which have a bound of their own
     outside: list = field(default_factory=list)
     without_truth: list = field(default_factory=list)
 
     def __str__(self):
         share = self.different / max(self.elements, 1)
-        return (f"{self.nodes} nodes, {self.elements} halves, {share:.4%} not the nearest, {self.by_noise} by noise of sums, "
-                f"worst {self.worst:.3f} steps")
+        inside = f" ({self.around_graphs:.3f} around graphs)" if self.around_graphs else ""
+        return (f"{self.nodes} nodes, {self.elements} halves, {share:.4%} not the nearest, "
+                f"{self.by_noise} by noise of sums, worst {self.worst:.3f} steps{inside}")
 
     def add(self, other):
         self.nodes += other.nodes
@@ -62,6 +64,7 @@ class Tally:
         self.different += other.different
         self.by_noise += other.by_noise
         self.worst = max(self.worst, other.worst)
+        self.around_graphs = max(self.around_graphs, other.around_graphs)
         self.outside += other.outside
         self.without_truth += other.without_truth
 
@@ -120,7 +123,8 @@ def truth_of(node, inputs, written, model, half_inside, truth):
     wide = truth(node, inputs, written, model, half_inside)
     noise = {}
     if node.op_type in LINEAR:
-        sums = truth(node, {name: magnitudes(value) for name, value in inputs.items()}, written, model, half_inside)
+        sizes = {name: magnitudes(value) for name, value in inputs.items()}
+        sums = truth(node, sizes, written, model, half_inside)
         noise = {name: SUM_NOISE * np.nan_to_num(np.abs(value), posinf=0.0) for name, value in sums.items()}
     elif node.op_type in SUMMING:
         noise = {name: SUM_NOISE * largest(wide[name]) for name in written}
@@ -133,8 +137,10 @@ def magnitudes(value):
 
 
 def largest(value):
-    finite = np.abs(value[np.isfinite(value)]) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else np.zeros(0)
-    return finite.max(initial=0.0)
+    """The largest finite magnitude; 0 for what is no array of floats."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return 0.0
+    return np.abs(value[np.isfinite(value)]).max(initial=0.0)
 
 
 def judge_output(tally, label, got, wide, noise, bound):
@@ -149,6 +155,8 @@ def judge_output(tally, label, got, wide, noise, bound):
     if got.shape != wide.shape:
         tally.outside.append(f"{label}: shape {got.shape}, expected {wide.shape}")
     elif got.dtype == np.float16:
+        if wide.dtype == np.float16:
+            raise TypeError("the truth is itself in halves")
         judge_halves(tally, label, got, wide, noise, bound)
     elif got.dtype == np.float32:
         # Statistics that stay FP32 beside a half output: as good as FP32 allows.
@@ -157,7 +165,8 @@ def judge_output(tally, label, got, wide, noise, bound):
     else:
         equal = same(comparable(got), comparable(wide))
         if got.dtype != wide.dtype or not equal.all():
-            tally.outside.append(f"{label}: its {got.dtype} output differs at {int((~equal).sum())} of {got.size} places")
+            places = f"{int((~equal).sum())} of {got.size} places"
+            tally.outside.append(f"{label}: its {got.dtype} output differs at {places}")
 
 
 def judge_halves(tally, label, got, wide, noise, bound):
@@ -165,7 +174,10 @@ def judge_halves(tally, label, got, wide, noise, bound):
     tally.elements += got.size
     tally.different += int((~same(got, rounded(wide))).sum())
     tally.by_noise += int(((beyond(got, wide, 0.0) > bound) & (far <= bound)).sum())
-    tally.worst = max(tally.worst, far.max(initial=0.0))
+    if bound == BOUND:
+        tally.worst = max(tally.worst, far.max(initial=0.0))
+    else:
+        tally.around_graphs = max(tally.around_graphs, far.max(initial=0.0))
     count = int((far > bound).sum())
     if count:
         at = np.argmax(far)
@@ -198,7 +210,8 @@ def info_of(name, value, shaped=True):
     if isinstance(value, (list, tuple)):
         dtype = value[0].dtype if value else np.dtype(np.float32)
         return helper.make_tensor_sequence_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), None)
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape if shaped else None)
+    dtype = helper.np_dtype_to_tensor_dtype(value.dtype)
+    return helper.make_tensor_value_info(name, dtype, value.shape if shaped else None)
 
 
 def runtime(node, inputs, outputs, model, half_inside):

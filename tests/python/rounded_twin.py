@@ -1,8 +1,8 @@
 """FP32 twins of FP16 models: what "compute in FP32, round every tensor to half" means, in terms of ONNX itself.
 
-In a twin every FP16 value is FP32. In a rounded twin each such value also goes through a Cast to half and back where a node
-makes it, in subgraphs too; local functions are inlined. ONNX Runtime runs twins with its optimisations off: with them it takes the
-two Casts for nothing and removes them. `prove_rounding` shows that they round.
+In a twin every FP16 value is FP32. In a rounded twin each such value also goes through a Cast to half and back where a
+node makes it, in subgraphs too; local functions are inlined. ONNX Runtime runs twins with its optimisations off: with
+them it takes the two Casts for nothing and removes them. `prove_rounding` shows that they round.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnx_facts import all_graphs
 from verdicts import Failure
 
 # Attributes that name an element type.
-TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype"}
+TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype"}
 WIDEN = TensorProto.FLOAT16, TensorProto.FLOAT
 NARROW = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -32,7 +32,7 @@ def run_unoptimised(model, inputs):
 
 
 def prove_rounding():
-    """Halves of 1 + 2^-12 and of 65519 are 1 and 65504: a runtime that drops the Casts, or rounds otherwise, is found out."""
+    """1 + 2^-12 is 1 and 65519 is 65504 as halves: a runtime that drops the Casts, or rounds otherwise, shows."""
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, [3]) for name in ("a", "b", "sum")]
     node = helper.make_node("Add", ["a", "b"], ["sum"])
     again = helper.make_node("Sub", ["sum", "a"], ["rest"])
