@@ -24,4 +24,6 @@ cases=${CARGO_TARGET_DIR:-target}/debug/examples/run_cases
 "$python" tests/python/node_suite.py --mezzo "$mezzo"
 "$python" tests/python/make_models.py build/fixtures
 "$python" tests/python/judge.py --mezzo "$mezzo" --fixtures build/fixtures --digits tests/data/digits
+"$python" tests/python/half_truth.py --mezzo "$mezzo" --run-cases "$cases" --fixtures build/fixtures \
+    --published build/published
 "$python" tests/python/published.py --mezzo "$mezzo" --cache build/published

@@ -21,14 +21,14 @@ class NodeCase:
     atol: float
 
 
-def node_cases(folder, name_contains=""):
-    """All cases that have a float32 graph input; their models are written into `folder`."""
+def node_cases(folder, name_contains="", wanted=lambda model: has_float_input(model)):
+    """All cases whose model is wanted, by default for a float32 input. Their models go into `folder`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the suite divides by zero on purpose
         suite = load_model_tests(kind="node")
     cases = []
     for case in suite:
-        if name_contains in case.name and has_float_input(case.model):
+        if name_contains in case.name and wanted(case.model):
             path = folder / f"{case.name}.onnx"
             onnx.save(case.model, path)
             (inputs, outputs), = case.data_sets
