@@ -1,9 +1,10 @@
 //! Element types: how each is read for computing and rounded when it is stored.
 
+use super::convert;
 use super::math::Float;
+use super::simd::vectorize;
 use crate::model::DataType;
 use bytemuck::{AnyBitPattern, NoUninit};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// An element type in memory. Halves compute in FP32; every other type computes as itself.
@@ -24,6 +25,8 @@ pub trait Lane: AnyBitPattern + NoUninit + Default + PartialEq + Send + Sync + '
     fn widen(from: &[Self], to: &mut [Self::C]);
     /// Rounds; both slices are of the same length.
     fn narrow(from: &[Self::C], to: &mut [Self]);
+    /// Rounds to this type, in place.
+    fn round(values: &mut [Self::C]);
 }
 
 macro_rules! plain_lane {
@@ -43,6 +46,8 @@ macro_rules! plain_lane {
             fn widen(from: &[$t], to: &mut [$t]) { to.copy_from_slice(from) }
             #[inline]
             fn narrow(from: &[$t], to: &mut [$t]) { to.copy_from_slice(from) }
+            #[inline(always)]
+            fn round(_: &mut [$t]) {}
         }
     )+};
 }
@@ -51,25 +56,56 @@ plain_lane!(f32 => Float32, f64 => Float64, i8 => Int8, i16 => Int16, i32 => Int
             u8 => Uint8, u16 => Uint16, u32 => Uint32, u64 => Uint64);
 
 macro_rules! half_lane {
-    ($($t:ty => $d:ident),+) => {$(
+    ($t:ty => $d:ident, $widen:expr, $narrow:expr, $round:expr) => {
         impl Lane for $t {
             type C = f32;
             const DTYPE: DataType = DataType::$d;
             #[inline]
-            fn get(self) -> f32 { self.to_f32() }
+            fn get(self) -> f32 {
+                self.to_f32()
+            }
             #[inline]
-            fn put(value: f32) -> $t { <$t>::from_f32(value) }
+            fn put(value: f32) -> $t {
+                <$t>::from_f32(value)
+            }
             #[inline(always)]
-            fn direct(_: &[$t]) -> Option<&[f32]> { None }
+            fn direct(_: &[$t]) -> Option<&[f32]> {
+                None
+            }
             #[inline(always)]
-            fn direct_mut(_: &mut [$t]) -> Option<&mut [f32]> { None }
-            fn widen(from: &[$t], to: &mut [f32]) { from.convert_to_f32_slice(to) }
-            fn narrow(from: &[f32], to: &mut [$t]) { to.convert_from_f32_slice(from) }
+            fn direct_mut(_: &mut [$t]) -> Option<&mut [f32]> {
+                None
+            }
+            #[inline]
+            fn widen(from: &[$t], to: &mut [f32]) {
+                $widen(from, to)
+            }
+            #[inline]
+            fn narrow(from: &[f32], to: &mut [$t]) {
+                $narrow(from, to)
+            }
+            #[inline]
+            fn round(values: &mut [f32]) {
+                $round(values)
+            }
         }
-    )+};
+    };
 }
 
-half_lane!(f16 => Float16, bf16 => Bfloat16);
+half_lane!(f16 => Float16, convert::widen, convert::narrow, convert::round);
+half_lane!(bf16 => Bfloat16, widen_bf16, narrow_bf16, round_bf16);
+
+fn widen_bf16(from: &[bf16], to: &mut [f32]) {
+    vectorize(|| to.iter_mut().zip(from).for_each(|(o, v)| *o = f32::from_bits(u32::from(v.to_bits()) << 16)));
+}
+
+fn narrow_bf16(from: &[f32], to: &mut [bf16]) {
+    vectorize(|| to.iter_mut().zip(from).for_each(|(o, v)| *o = bf16::from_f32(*v)));
+}
+
+fn round_bf16(values: &mut [f32]) {
+    vectorize(|| values.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32()));
+}
 
 /// A float in memory whose computing type is a float.
 pub trait FloatLane: Lane<C: Float> {}

@@ -2,6 +2,7 @@
 
 pub mod broadcast;
 pub mod conv;
+pub mod convert;
 pub mod elementwise;
 pub mod fft;
 pub mod gemm;

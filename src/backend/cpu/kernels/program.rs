@@ -116,15 +116,6 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
     }
 }
 
-/// The values, rounded to the type.
-fn round<T: Lane<C = f32>>(values: &mut [f32]) {
-    if T::direct_mut(&mut []).is_none() {
-        let mut stored = [T::default(); CHUNK];
-        T::narrow(values, &mut stored[..values.len()]);
-        T::widen(&stored[..values.len()], values);
-    }
-}
-
 impl<T: Lane<C = f32>> Finish for Program<'_, T> {
     fn apply(&self, at: usize, values: &mut [f32]) {
         BUFFERS.with_borrow_mut(|buffers| {
@@ -151,7 +142,7 @@ impl<T: Lane<C = f32>> Program<'_, T> {
     fn chunk(&self, at: usize, values: &mut [f32], buffers: &mut Buffers) {
         let n = values.len();
         if self.fresh {
-            round::<T>(values);
+            T::round(values);
         }
         if let Some(k) = self.kept[0] {
             buffers.kept[k][..n].copy_from_slice(values);
@@ -206,7 +197,7 @@ impl<T: Lane<C = f32>> Program<'_, T> {
             }
             // The last result is rounded when it is stored.
             if i + 1 < self.stages.len() {
-                round::<T>(values);
+                T::round(values);
                 if let Some(k) = self.kept[i + 1] {
                     buffers.kept[k][..n].copy_from_slice(values);
                 }

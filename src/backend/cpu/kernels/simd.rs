@@ -2,6 +2,9 @@
 //! are the same bit for bit, because neither form fuses or reorders operations.
 #![allow(unsafe_code)] // calls of functions compiled for features that were checked first
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::{AtomicU8, Ordering};
+
 /// Runs `f` compiled for AVX2 where the processor has it. `f` must be small enough to be inlined; loops over slices are.
 #[inline]
 pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
@@ -17,6 +20,21 @@ pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub fn has_avx2() -> bool {
+    // Asked so often that three questions of the standard library would be felt.
+    static KNOWN: AtomicU8 = AtomicU8::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let has = detect();
+            KNOWN.store(1 + u8::from(has), Ordering::Relaxed);
+            has
+        }
+        known => known == 2,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[cold]
+fn detect() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
