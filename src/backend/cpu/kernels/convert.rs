@@ -118,7 +118,8 @@ mod tests {
                 assert!(w.to_bits() == h.to_f32().to_bits() || h.is_nan() && w.is_nan(), "{h:?}");
             }
             for nudge in [-1i32, 0, 1, 1 << 12, 3 << 11, (1 << 12) + 1] {
-                let near: Vec<f32> = wide.iter().map(|w| f32::from_bits(w.to_bits().wrapping_add_signed(nudge))).collect();
+                let near: Vec<f32> =
+                    wide.iter().map(|w| f32::from_bits(w.to_bits().wrapping_add_signed(nudge))).collect();
                 let mut back = vec![f16::ZERO; n];
                 narrow(&near, &mut back);
                 let mut rounded = near.clone();

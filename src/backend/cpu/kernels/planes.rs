@@ -4,7 +4,7 @@
 use super::conv::Window;
 use super::lane::Lane;
 use super::math::Float;
-use super::simd::vectorize;
+use super::simd::{Vectorized, vectorized};
 use std::ops::Range;
 
 /// A plane of an input in the computing type, padded. One after the other it takes in planes for the same windows, with
@@ -154,44 +154,52 @@ impl<F: Float> Plane<F> {
     }
 }
 
+/// What is done over the windows of a plane.
+#[derive(Clone, Copy)]
+enum Over<'a, F> {
+    /// Sums with these factors, from a start on.
+    Kernel(&'a [F], F),
+    /// The largest value; NaN wins.
+    Maximum,
+    /// The sum.
+    Total,
+}
+
+struct Walked<'a, F> {
+    window: &'a Window,
+    plane: &'a Plane<F>,
+    over: Over<'a, F>,
+    out: &'a mut [F],
+}
+
+impl<F: Float> Vectorized for Walked<'_, F> {
+    #[inline(always)]
+    fn run(self) {
+        let Walked { window: w, plane, over, out } = self;
+        let columns = w.output[2];
+        let end = |y: usize, x: usize, made: &[F]| out[y * columns + x..][..made.len()].copy_from_slice(made);
+        match over {
+            Over::Kernel(kernel, start) => plane.walk(w, start, |k| kernel[k], |factor, sum, v| sum + factor * v, end),
+            Over::Maximum => {
+                let larger = |_, best: F, v: F| if v > best || v.nan() { v } else { best };
+                plane.walk(w, F::LOWEST, |_| F::ZERO, larger, end);
+            }
+            Over::Total => plane.walk(w, F::ZERO, |_| F::ZERO, |_, sum, v| sum + v, end),
+        }
+    }
+}
+
 /// One channel of a depthwise convolution.
 pub fn depthwise<F: Float>(w: &Window, plane: &Plane<F>, kernel: &[F], start: F, out: &mut [F]) {
-    let columns = w.output[2];
-    vectorize(|| {
-        plane.walk(
-            w,
-            start,
-            |k| kernel[k],
-            |factor, sum, v| sum + factor * v,
-            |y, x, sums| out[y * columns + x..][..sums.len()].copy_from_slice(sums),
-        );
-    });
+    vectorized(Walked { window: w, plane, over: Over::Kernel(kernel, start), out });
 }
 
 /// The largest value of each window; NaN wins.
 pub fn maximum<F: Float>(w: &Window, plane: &Plane<F>, out: &mut [F]) {
-    let columns = w.output[2];
-    vectorize(|| {
-        plane.walk(
-            w,
-            F::LOWEST,
-            |_| F::ZERO,
-            |_, best, v| if v > best || v.nan() { v } else { best },
-            |y, x, best| out[y * columns + x..][..best.len()].copy_from_slice(best),
-        );
-    });
+    vectorized(Walked { window: w, plane, over: Over::Maximum, out });
 }
 
 /// The sum of each window.
 pub fn total<F: Float>(w: &Window, plane: &Plane<F>, out: &mut [F]) {
-    let columns = w.output[2];
-    vectorize(|| {
-        plane.walk(
-            w,
-            F::ZERO,
-            |_| F::ZERO,
-            |_, sum, v| sum + v,
-            |y, x, sums| out[y * columns + x..][..sums.len()].copy_from_slice(sums),
-        );
-    });
+    vectorized(Walked { window: w, plane, over: Over::Total, out });
 }

@@ -75,7 +75,12 @@ enum Source<'a, T> {
 
 impl<'a, T: Lane<C = f32>> Program<'a, T> {
     /// Binds stages to an output of shape `dims`; `None` unless every operand is of type `T` and broadcasts to it.
-    pub fn bind(calls: &[Call<'a>], outside: &[Option<&'a Tensor>], dims: &[usize], fresh: bool) -> Result<Option<Self>> {
+    pub fn bind(
+        calls: &[Call<'a>],
+        outside: &[Option<&'a Tensor>],
+        dims: &[usize],
+        fresh: bool,
+    ) -> Result<Option<Self>> {
         let mut stages = Vec::with_capacity(calls.len());
         let mut kept = vec![None; calls.len() + 1];
         let mut count = 0;
@@ -173,7 +178,10 @@ impl<T: Lane<C = f32>> Program<'_, T> {
                 }
                 (Stage::Binary(f), inputs) => {
                     // The value of the stage before is read from a copy, because the result takes its place.
-                    let reads = |v: usize| matches!(inputs, [Source::Value(a), _] if *a == v) || matches!(inputs, [_, Source::Value(b)] if *b == v);
+                    let reads = |v: usize| {
+                        matches!(inputs, [Source::Value(a), _] if *a == v)
+                            || matches!(inputs, [_, Source::Value(b)] if *b == v)
+                    };
                     if reads(i) {
                         buffers.other[..n].copy_from_slice(values);
                     }

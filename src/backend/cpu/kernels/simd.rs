@@ -16,6 +16,30 @@ pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Work whose `run` is marked `#[inline(always)]`: unlike a large closure it is sure to be compiled for the instructions
+/// that [`vectorized`] chooses.
+pub trait Vectorized {
+    /// Does the work.
+    fn run(self);
+}
+
+/// Runs `work` compiled for AVX2 where the processor has it.
+#[inline]
+pub fn vectorized(work: impl Vectorized) {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the features have just been checked.
+        return unsafe { work_with_avx2(work) };
+    }
+    work.run();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn work_with_avx2(work: impl Vectorized) {
+    work.run();
+}
+
 /// AVX2, FMA and F16C, which come together on every processor since 2013 (Haswell, Excavator).
 #[cfg(target_arch = "x86_64")]
 #[inline]

@@ -10,7 +10,7 @@ use super::gemm::{self, BLOCK_K, Packed};
 use super::lane::Lane;
 use super::math::Float;
 use super::planes::Plane;
-use super::simd::vectorize;
+use super::simd::{Vectorized, vectorized};
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
@@ -165,7 +165,8 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             }
             for r in 0..rows {
                 let channel = first + r;
-                finite &= vectorize(|| self.transform_output(task, &sums[r * lanes..], rows * lanes, &mut band));
+                let (sums, next) = (&sums[r * lanes..], rows * lanes);
+                vectorized(Outputs { way: self, task, sums, next, band: &mut band, finite: &mut finite });
                 let at = (task.image * self.rows + channel) * w.output_len() + rows_of_output.start * w.output[2];
                 epilogue(at, channel, &mut band);
                 // SAFETY: rows of one channel of one image, which no other task has.
@@ -180,12 +181,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         let (w, c) = (self.window, self.channels);
         let across = row_lanes(w);
         // Tiles are windows of 6x6 that move by 4.
-        let tiles = Window {
-            kernel: [1, IN, IN],
-            stride: [1, OUT, OUT],
-            output: [1, tile_rows(w), across],
-            ..*w
-        };
+        let tiles = Window { kernel: [1, IN, IN], stride: [1, OUT, OUT], output: [1, tile_rows(w), across], ..*w };
         let first = (task.tile_rows.start * OUT).saturating_sub(w.pad[1]);
         let last = (task.tile_rows.end * OUT + IN - OUT).saturating_sub(w.pad[1]).min(w.input[1]);
         let mut plane = Plane::new();
@@ -197,14 +193,57 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             for panel in 0..lanes / LANES {
                 let place = block * lanes + panel * LANES * steps + (channel - block) * LANES;
                 let to = Panel { out: &mut *out, first: place, next: lanes * c };
-                vectorize(|| self.input_panel(task, &plane, panel, groups, to));
+                vectorized(InputPanel { way: self, task, plane: &plane, panel, groups, to });
             }
         }
     }
 
+    /// The weights of `rows` output channels: for each point and block of channels, panels as the kernels read them.
+    fn transform_weights(&self, first: usize, rows: usize, out: &mut [T::C]) {
+        match T::C::micro().mr {
+            4 => self.transform_panels::<4>(first, rows, out),
+            6 => self.transform_panels::<6>(first, rows, out),
+            8 => self.transform_panels::<8>(first, rows, out),
+            12 => self.transform_panels::<12>(first, rows, out),
+            other => unreachable!("no kernel has tiles of {other} rows"),
+        }
+    }
+
+    fn transform_panels<const W: usize>(&self, first: usize, rows: usize, out: &mut [T::C]) {
+        let c = self.channels;
+        let padded = rows.next_multiple_of(W);
+        for panel in 0..padded / W {
+            let row = first + panel * W;
+            vectorized(WeightPanels::<T, W> { weights: self.weights, row, channels: c, panel, padded, out: &mut *out });
+        }
+    }
+}
+
+// Written as whole arrays made anew, which become vector instructions.
+#[inline(always)]
+fn combine<F: Float, const W: usize>(f: impl Fn(usize) -> F) -> [F; W] {
+    let mut made = [F::ZERO; W];
+    for (l, v) in made.iter_mut().enumerate() {
+        *v = f(l);
+    }
+    made
+}
+
+/// One channel of a panel of tiles.
+struct InputPanel<'a, T: Lane> {
+    way: &'a Winograd<'a, T>,
+    task: &'a Task,
+    plane: &'a Plane<T::C>,
+    panel: usize,
+    groups: usize,
+    to: Panel<'a, T::C>,
+}
+
+impl<T: Lane<C: Float>> Vectorized for InputPanel<'_, T> {
     #[inline(always)]
-    fn input_panel(&self, task: &Task, plane: &Plane<T::C>, panel: usize, groups: usize, to: Panel<T::C>) {
-        let (w, across) = (self.window, row_lanes(self.window));
+    fn run(self) {
+        let InputPanel { way, task, plane, panel, groups, to } = self;
+        let (w, across) = (way.window, row_lanes(way.window));
         let mut d = [[[T::C::ZERO; LANES]; IN]; IN];
         for g in 0..LANES / GROUP {
             let group = panel * (LANES / GROUP) + g;
@@ -239,37 +278,25 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             }
         }
     }
+}
 
-    /// The weights of `rows` output channels: for each point and block of channels, panels as the kernels read them.
-    fn transform_weights(&self, first: usize, rows: usize, out: &mut [T::C]) {
-        match T::C::micro().mr {
-            4 => self.transform_panels::<4>(first, rows, out),
-            6 => self.transform_panels::<6>(first, rows, out),
-            8 => self.transform_panels::<8>(first, rows, out),
-            12 => self.transform_panels::<12>(first, rows, out),
-            other => unreachable!("no kernel has tiles of {other} rows"),
-        }
-    }
+/// The outputs of one channel, row by row.
+struct Outputs<'a, T: Lane> {
+    way: &'a Winograd<'a, T>,
+    task: &'a Task,
+    /// Sums of the first point; those of the next one are `next` further.
+    sums: &'a [T::C],
+    next: usize,
+    band: &'a mut [T::C],
+    /// Becomes false if an output is not finite.
+    finite: &'a mut bool,
+}
 
-    fn transform_panels<const W: usize>(&self, first: usize, rows: usize, out: &mut [T::C]) {
-        let c = self.channels;
-        let padded = rows.next_multiple_of(W);
-        for panel in 0..padded / W {
-            vectorize(|| {
-                for channel in 0..c {
-                    let block = channel / BLOCK_K * BLOCK_K;
-                    let place = block * padded + panel * W * BLOCK_K.min(c - block) + (channel - block) * W;
-                    let from = self.weights.steps(first + panel * W, channel * 9, 9);
-                    weight_panel::<T, W>(from, Panel { out: &mut *out, first: place, next: padded * c });
-                }
-            });
-        }
-    }
-
-    /// The outputs of one channel, row by row; false if one is not finite.
+impl<T: Lane<C: Float>> Vectorized for Outputs<'_, T> {
     #[inline(always)]
-    fn transform_output(&self, task: &Task, sums: &[T::C], next: usize, band: &mut [T::C]) -> bool {
-        let w = self.window;
+    fn run(self) {
+        let Outputs { way, task, sums, next, band, finite } = self;
+        let w = way.window;
         let (across, width) = (row_lanes(w), w.output[2]);
         let height = band.len() / width;
         let groups = task.tile_rows.len() * across / GROUP;
@@ -314,18 +341,8 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             }
         }
         // Lanes beyond the tiles are sums of zeros.
-        check.iter().all(|v| *v == T::C::ZERO)
+        *finite &= check.iter().all(|v| *v == T::C::ZERO);
     }
-}
-
-// Written as whole arrays made anew, which become vector instructions.
-#[inline(always)]
-fn combine<F: Float, const W: usize>(f: impl Fn(usize) -> F) -> [F; W] {
-    let mut made = [F::ZERO; W];
-    for (l, v) in made.iter_mut().enumerate() {
-        *v = f(l);
-    }
-    made
 }
 
 /// Where the values of a panel go: those of point `e` at `first + e * next`.
@@ -335,22 +352,38 @@ struct Panel<'a, F> {
     next: usize,
 }
 
-/// The nine weights of one input channel for W output channels.
-#[inline(always)]
-fn weight_panel<T: Lane<C: Float>, const W: usize>(from: &[T], to: Panel<T::C>) {
-    let mut g = [[T::C::ZERO; W]; 9];
-    T::widen(from, g.as_flattened_mut());
-    let mut half = [[[T::C::ZERO; W]; 3]; IN];
-    for j in 0..3 {
-        let column = weight_points([&g[j], &g[3 + j], &g[6 + j]]);
-        for i in 0..IN {
-            half[i][j] = column[i];
-        }
-    }
-    for (i, half) in half.iter().enumerate() {
-        for (j, row) in weight_points([&half[0], &half[1], &half[2]]).iter().enumerate() {
-            if let Some(to) = to.out[to.first + (i * IN + j) * to.next..].first_chunk_mut::<W>() {
-                *to = *row;
+/// The weights of W output channels.
+struct WeightPanels<'a, T: Lane, const W: usize> {
+    weights: &'a Packed<T>,
+    row: usize,
+    channels: usize,
+    panel: usize,
+    padded: usize,
+    out: &'a mut [T::C],
+}
+
+impl<T: Lane<C: Float>, const W: usize> Vectorized for WeightPanels<'_, T, W> {
+    #[inline(always)]
+    fn run(self) {
+        let (c, padded) = (self.channels, self.padded);
+        for channel in 0..c {
+            let mut g = [[T::C::ZERO; W]; 9];
+            T::widen(self.weights.steps(self.row, channel * 9, 9), g.as_flattened_mut());
+            let mut half = [[[T::C::ZERO; W]; 3]; IN];
+            for j in 0..3 {
+                let column = weight_points([&g[j], &g[3 + j], &g[6 + j]]);
+                for i in 0..IN {
+                    half[i][j] = column[i];
+                }
+            }
+            let block = channel / BLOCK_K * BLOCK_K;
+            let place = block * padded + self.panel * W * BLOCK_K.min(c - block) + (channel - block) * W;
+            for (i, half) in half.iter().enumerate() {
+                for (j, row) in weight_points([&half[0], &half[1], &half[2]]).iter().enumerate() {
+                    if let Some(to) = self.out[place + (i * IN + j) * padded * c..].first_chunk_mut::<W>() {
+                        *to = *row;
+                    }
+                }
             }
         }
     }

@@ -173,8 +173,7 @@ impl Fused {
                 Some(From::Outside(o)) => inputs.opt_value(*o).cloned(),
                 None => None,
             });
-            let results =
-                part.kernel.run(cx, &mut Inputs::new(own.collect())).map_err(|e| named(part, e))?;
+            let results = part.kernel.run(cx, &mut Inputs::new(own.collect())).map_err(|e| named(part, e))?;
             values.extend(results.into_iter().take(1));
         }
         let last = values.pop().ok_or_else(|| err!(Internal, "a fused step without operators"))?;

@@ -128,9 +128,7 @@ pub fn staged(stage: Option<Stage>, kernel: Built) -> Built {
 
 /// A kernel that can finish its results with stages: the closure gets them where it is to do so, and then gives `None`
 /// if they do not fit.
-pub fn head_kernel(
-    f: impl Fn(&Cx, &Inputs, Option<&Then>) -> Result<Option<Tensor>> + Send + Sync + 'static,
-) -> Built {
+pub fn head_kernel(f: impl Fn(&Cx, &Inputs, Option<&Then>) -> Result<Option<Tensor>> + Send + Sync + 'static) -> Built {
     struct Head<F>(F);
     impl<F: Fn(&Cx, &Inputs, Option<&Then>) -> Result<Option<Tensor>> + Send + Sync> Kernel for Head<F> {
         fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {

@@ -194,7 +194,8 @@ fn rectangle<O: Lane<C: Float>>(
         }
     }
     let ready_a = p.a.ready(task.row, 0, micro.mr).is_some();
-    let mut packed_a = scratch(if ready_a { 0 } else { BLOCK_M.min(task.rows.next_multiple_of(micro.mr)) * BLOCK_K.min(p.k) })?;
+    let mut packed_a =
+        scratch(if ready_a { 0 } else { BLOCK_M.min(task.rows.next_multiple_of(micro.mr)) * BLOCK_K.min(p.k) })?;
     let pack_a = packed_a.slice_mut::<O::C>()?;
     for row in (0..task.rows).step_by(BLOCK_M) {
         let rows = BLOCK_M.min(task.rows - row);
