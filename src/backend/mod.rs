@@ -68,6 +68,11 @@ pub trait LoadedEngine: Send + Sync {
     /// What it is.
     fn info(&self) -> &EngineInfo;
 
+    /// Peak bytes of activations of one execution, where shapes are fixed. May take as long as an execution the first time.
+    fn activation_bytes(&self) -> Option<u64> {
+        self.info().activation_bytes
+    }
+
     /// The engine's own layers, as JSON for people and tools.
     fn inspect(&self) -> serde_json::Value;
 
@@ -91,7 +96,8 @@ pub struct EngineInfo {
     pub outputs: Vec<IoInfo>,
     /// Bytes of constants, in their declared types.
     pub weight_bytes: u64,
-    /// Peak bytes of activations of one execution, where shapes are fixed.
+    /// Peak bytes of activations of one execution, where the backend knows them beforehand;
+    /// [`LoadedEngine::activation_bytes`] finds them out.
     pub activation_bytes: Option<u64>,
     /// Nodes (layers) that compute on FP16 or BF16 tensors.
     pub half_nodes: u64,

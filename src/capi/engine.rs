@@ -267,10 +267,13 @@ pub unsafe extern "C" fn mezzo_engine_weight_bytes(engine: *const mezzo_engine_t
 }
 
 /// Peak bytes of intermediate tensors of one execution, if all shapes are fixed; -1 if it is not known, and for NULL.
+///
+/// The CPU backend finds it out by an execution on zeros, when it is first asked: the call takes as long. For models with
+/// loops it is not known.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mezzo_engine_activation_bytes(engine: *const mezzo_engine_t) -> i64 {
     // SAFETY: the header's contract.
-    unsafe { read(engine, -1, |e| signed(e.engine.info().activation_bytes)) }
+    unsafe { read(engine, -1, |e| signed(e.engine.activation_bytes())) }
 }
 
 /// A size that may not be known, as C gets it.

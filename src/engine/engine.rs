@@ -67,6 +67,11 @@ impl Engine {
         self.loaded.info()
     }
 
+    /// Peak bytes of activations of one execution, where shapes are fixed. May take as long as an execution the first time.
+    pub fn activation_bytes(&self) -> Option<u64> {
+        self.loaded.activation_bytes()
+    }
+
     /// The engine's own layers, as JSON.
     pub fn inspect_json(&self) -> String {
         self.loaded.inspect().to_string()

@@ -2,11 +2,14 @@
 
 use super::CpuBackend;
 use super::context::CpuContext;
+use super::exec::{self, Cx};
 use super::memory::Pool;
 use super::plan::{self, Plan, Step};
+use super::tensor::Tensor;
 use super::threads::Threads;
+use super::value::Val;
 use crate::backend::{
-    Backend, BackendContext, EngineInfo, IoInfo, LoadedEngine, PartSource, Progress, Section, SectionReader,
+    Backend, BackendContext, EngineInfo, IoDim, IoInfo, LoadedEngine, PartSource, Progress, Section, SectionReader,
 };
 use crate::frontend::onnx::{self, External};
 use crate::model::{DataType, Model};
@@ -15,7 +18,7 @@ use crate::{Result, err};
 use bytes::Bytes;
 use serde_json::json;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Section with the graph, an ONNX message whose larger tensors lie in the other section.
 const MODEL: &str = "model";
@@ -43,6 +46,8 @@ pub struct CpuEngine {
     info: EngineInfo,
     plan: Plan,
     threads: Threads,
+    /// Peak bytes of activations, once somebody asked.
+    peak: OnceLock<Option<u64>>,
 }
 
 impl CpuEngine {
@@ -72,7 +77,7 @@ impl CpuEngine {
             float_nodes,
             nodes,
         };
-        Ok(CpuEngine { model, info, plan, threads })
+        Ok(CpuEngine { model, info, plan, threads, peak: OnceLock::new() })
     }
 
     /// Loads what [`LoadedEngine::sections`] wrote.
@@ -82,6 +87,35 @@ impl CpuEngine {
         let model = onnx::load_bytes(graph, External::Memory(&weights), &onnx::LoadOptions::default())
             .map_err(|e| e.context("the engine's model"))?;
         CpuEngine::build(&model, &CpuOptions { threads, whole: false }, &Progress::default())
+    }
+
+    /// Bytes that an execution on zeros needs at its peak; `None` if a shape is open, or the model has loops, whose end may
+    /// depend on what the zeros stand for.
+    fn trial(&self) -> Option<u64> {
+        let mut loops = false;
+        self.plan.visit(false, 0, &mut |_, step| loops |= matches!(step.op.as_str(), "Loop" | "Scan"));
+        if loops {
+            return None;
+        }
+        let pool = Pool::new(physical_bytes());
+        pool.begin_run();
+        let mut inputs = Vec::new();
+        for input in &self.info.inputs {
+            let dims = input.shape.as_ref()?.iter().map(|d| match d {
+                IoDim::Size(n) => usize::try_from(*n).ok(),
+                IoDim::Symbol(_) | IoDim::Any => None,
+            });
+            // What the caller hands in is not the context's memory.
+            let bytes = Pool::new(physical_bytes());
+            let mut zeros = Tensor::new(&bytes, input.data_type()?, dims.collect::<Option<Vec<_>>>()?).ok()?;
+            if let Ok(bytes) = zeros.bytes_mut() {
+                bytes.fill(0);
+            }
+            inputs.push(Val::Tensor(zeros).detached());
+        }
+        let cx = Cx { pool: &pool, threads: &self.threads, cancel: None, tap: None };
+        exec::run(&self.plan, &cx, inputs).ok()?;
+        Some(pool.end_run() as u64)
     }
 
     /// The plan.
@@ -105,6 +139,10 @@ fn float_kind(step: &Step) -> Option<bool> {
 impl LoadedEngine for CpuEngine {
     fn info(&self) -> &EngineInfo {
         &self.info
+    }
+
+    fn activation_bytes(&self) -> Option<u64> {
+        *self.peak.get_or_init(|| self.trial())
     }
 
     fn inspect(&self) -> serde_json::Value {

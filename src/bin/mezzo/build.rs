@@ -60,13 +60,13 @@ pub fn run(args: &Args) -> Result<()> {
     drop(progress);
     let size = std::fs::metadata(&args.engine).map_or(0, |m| m.len());
     if args.json {
-        let mut json = inspect::engine_json(engine.info());
+        let mut json = inspect::engine_json(&engine);
         json["engine"] = json!(args.engine.display().to_string());
         json["engine_bytes"] = json!(size);
         json["build_ms"] = json!(build_ms);
         return output::print_json(&json);
     }
-    let text = inspect::engine_text(engine.info());
+    let text = inspect::engine_text(&engine);
     output::print(&format!(
         "{text}\nbuilt in {build_ms:.1} ms; wrote '{}', {}",
         args.engine.display(),

@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::{load, output};
 use mezzo::Result;
 use mezzo::backend::cpu::has_operator;
-use mezzo::backend::{EngineInfo, IoDim, IoInfo};
+use mezzo::backend::{IoDim, IoInfo};
 use mezzo::engine::Engine;
 use mezzo::model::{AttributeValue, DataType, Function, Graph, Model, Name, Node, OpsetId, SparseTensor, Tensor};
 use serde_json::{Map, Value as Json, json};
@@ -49,8 +49,8 @@ pub fn run(args: &Args) -> Result<()> {
     let text = |text: String| output::print(&format!("{text}\nfile: {}", bytes(size)));
     match loaded {
         Loaded::Engine(engine) if args.layers => layers(&engine),
-        Loaded::Engine(engine) if args.json => json(engine_json(engine.info())),
-        Loaded::Engine(engine) => text(engine_text(engine.info())),
+        Loaded::Engine(engine) if args.json => json(engine_json(&engine)),
+        Loaded::Engine(engine) => text(engine_text(&engine)),
         Loaded::Model(model) if args.json => json(model_json(&model)),
         Loaded::Model(model) => text(model_text(&model)),
     }
@@ -276,7 +276,8 @@ fn io_text(lines: &mut Vec<String>, what: &str, ios: &[IoInfo]) {
 }
 
 /// What an engine is, for machines.
-pub fn engine_json(info: &EngineInfo) -> Json {
+pub fn engine_json(engine: &Engine) -> Json {
+    let info = engine.info();
     json!({
         "kind": "engine",
         "backend": info.backend,
@@ -285,12 +286,13 @@ pub fn engine_json(info: &EngineInfo) -> Json {
         "outputs": io_json(&info.outputs),
         "nodes": {"count": info.nodes, "half": info.half_nodes, "float": info.float_nodes},
         "weight_bytes": info.weight_bytes,
-        "activation_bytes": info.activation_bytes,
+        "activation_bytes": engine.activation_bytes(),
     })
 }
 
 /// What an engine is, for people.
-pub fn engine_text(info: &EngineInfo) -> String {
+pub fn engine_text(engine: &Engine) -> String {
+    let info = engine.info();
     let mut lines = vec![format!("Mezzo engine for the backend '{}', version {}", info.backend, info.backend_version)];
     io_text(&mut lines, "inputs", &info.inputs);
     io_text(&mut lines, "outputs", &info.outputs);
@@ -299,9 +301,9 @@ pub fn engine_text(info: &EngineInfo) -> String {
         info.nodes, info.half_nodes, info.float_nodes
     ));
     lines.push(format!("weights: {}", bytes(info.weight_bytes)));
-    lines.push(match info.activation_bytes {
+    lines.push(match engine.activation_bytes() {
         Some(n) => format!("activations: {}", bytes(n)),
-        None => "activations: depend on the shapes of the inputs".into(),
+        None => "activations: depend on the inputs".into(),
     });
     lines.join("\n")
 }
