@@ -91,7 +91,6 @@ impl<T: Lane<C: Float>> Source<T::C> for Columns<'_, T> {
         match width {
             8 => self.pack_as::<8>(lanes, steps, out),
             16 => self.pack_as::<16>(lanes, steps, out),
-            32 => self.pack_as::<32>(lanes, steps, out),
             other => unreachable!("no kernel has panels of {other} columns"),
         }
     }

@@ -23,7 +23,7 @@ const OUT: usize = 4;
 const IN: usize = 6;
 /// Products of a tile.
 const POINTS: usize = IN * IN;
-/// Tiles that are transformed at a time: a panel of the matrix kernels.
+/// Tiles that are transformed at a time: one panel of the matrix kernels, or two.
 const LANES: usize = 16;
 /// Tiles that lie side by side in a row and are read and written together.
 const GROUP: usize = 4;
@@ -179,7 +179,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
     /// All tiles of the task's rows: for each point and block of channels, panels as the matrix kernels read them.
     fn transform_input(&self, task: &Task, input: &[T], lanes: usize, out: &mut [T::C]) {
         let (w, c) = (self.window, self.channels);
-        let across = row_lanes(w);
+        let (across, width) = (row_lanes(w), T::C::micro().nr);
         // Tiles are windows of 6x6 that move by 4.
         let tiles = Window { kernel: [1, IN, IN], stride: [1, OUT, OUT], output: [1, tile_rows(w), across], ..*w };
         let first = (task.tile_rows.start * OUT).saturating_sub(w.pad[1]);
@@ -191,8 +191,8 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             let block = channel / BLOCK_K * BLOCK_K;
             let steps = BLOCK_K.min(c - block);
             for panel in 0..lanes / LANES {
-                let place = block * lanes + panel * LANES * steps + (channel - block) * LANES;
-                let to = Panel { out: &mut *out, first: place, next: lanes * c };
+                let place = block * lanes + panel * LANES * steps + (channel - block) * width;
+                let to = Panel { out: &mut *out, first: place, next: lanes * c, width, gap: width * steps };
                 vectorized(InputPanel { way: self, task, plane: &plane, panel, groups, to });
             }
         }
@@ -203,8 +203,6 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         match T::C::micro().mr {
             4 => self.transform_panels::<4>(first, rows, out),
             6 => self.transform_panels::<6>(first, rows, out),
-            8 => self.transform_panels::<8>(first, rows, out),
-            12 => self.transform_panels::<12>(first, rows, out),
             other => unreachable!("no kernel has tiles of {other} rows"),
         }
     }
@@ -272,8 +270,15 @@ impl<T: Lane<C: Float>> Vectorized for InputPanel<'_, T> {
         }
         for (i, half) in half.iter().enumerate() {
             for (j, row) in input_points(half).iter().enumerate() {
-                if let Some(to) = to.out[to.first + (i * IN + j) * to.next..].first_chunk_mut::<LANES>() {
-                    *to = *row;
+                let at = to.first + (i * IN + j) * to.next;
+                if to.width == LANES {
+                    if let Some(to) = to.out[at..].first_chunk_mut::<LANES>() {
+                        *to = *row;
+                    }
+                    continue;
+                }
+                for (p, part) in row.chunks_exact(to.width).enumerate() {
+                    to.out[at + p * to.gap..][..to.width].copy_from_slice(part);
                 }
             }
         }
@@ -345,11 +350,14 @@ impl<T: Lane<C: Float>> Vectorized for Outputs<'_, T> {
     }
 }
 
-/// Where the values of a panel go: those of point `e` at `first + e * next`.
+/// Where the values of a panel go: those of point `e` at `first + e * next`, the kernels' panels of `width` lanes `gap`
+/// apart.
 struct Panel<'a, F> {
     out: &'a mut [F],
     first: usize,
     next: usize,
+    width: usize,
+    gap: usize,
 }
 
 /// The weights of W output channels.
@@ -431,4 +439,110 @@ fn output_points<F: Float>(y: &[Row<F>; IN]) -> [Row<F>; OUT] {
         combine(|l| (y1[l] + y2[l]) + four * (y3[l] + y4[l])),
         combine(|l| (y1[l] - y2[l]) + eight * (y3[l] - y4[l]) + y5[l]),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::kernels::gemm::Strided;
+    use crate::backend::cpu::memory::Pool;
+    use crate::backend::cpu::threads::Threads;
+    use half::f16;
+
+    /// Numbers in -1..1, the same every time.
+    fn numbers(n: usize) -> Vec<f64> {
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f64 / f64::from(1 << 23) - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// Largest difference from the definition, relative to the largest output.
+    fn difference<T: Lane<C: Float>>(
+        images: usize,
+        [c, m]: [usize; 2],
+        [h, w]: [usize; 2],
+        pad: usize,
+        threads: usize,
+    ) -> f64 {
+        let window = Window {
+            input: [1, h, w],
+            output: [1, h + 2 * pad - 2, w + 2 * pad - 2],
+            kernel: [1, 3, 3],
+            stride: [1; 3],
+            dilation: [1; 3],
+            pad: [0, pad, pad],
+        };
+        let store = |v: &[f64]| -> Vec<T> { v.iter().map(|&v| T::put(T::C::of(v))).collect() };
+        let (input, weights) = (store(&numbers(images * c * h * w)), store(&numbers(m * c * 9)));
+        let matrix = Strided { data: &weights, lane: c * 9, step: 1 };
+        let packed = Packed::new(&matrix, m, c * 9, T::C::micro().mr).unwrap();
+        let (pool, threads) = (Pool::new(1 << 30), Threads::new(threads).unwrap());
+        let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
+        let way = Winograd { window: &window, channels: c, rows: m, weights: &packed };
+        let size = window.output_len();
+        let mut out = vec![T::default(); images * m * size];
+        let bias = |_: usize, channel: usize, v: &mut [T::C]| v.iter_mut().for_each(|v| *v += T::C::of(channel as f64));
+        assert!(way.run(&cx, &input, &mut out, &bias).unwrap());
+        let (mut largest, mut worst) = (0f64, 0f64);
+        for (i, got) in out.iter().enumerate() {
+            let (image, channel, y, x) =
+                (i / size / m, i / size % m, i % size / window.output[2], i % window.output[2]);
+            let mut want = channel as f64;
+            for k in 0..c * 9 {
+                let (ci, ky, kx) = (k / 9, k / 3 % 3, k % 3);
+                let (Some(iy), Some(ix)) = (window.reads(1, y, ky), window.reads(2, x, kx)) else { continue };
+                let v = input[((image * c + ci) * h + iy) * w + ix].get().wide();
+                want += v * weights[channel * c * 9 + k].get().wide();
+            }
+            largest = largest.max(want.abs());
+            worst = worst.max((got.get().wide() - want).abs());
+        }
+        worst / largest
+    }
+
+    /// Sizes that do and do not fill tiles, groups, panels and blocks; kernels of both widths.
+    #[test]
+    fn results_are_those_of_the_definition() {
+        for (images, channels, size, pad) in [
+            (1, [8, 16], [14, 14], 1),
+            (2, [9, 17], [13, 18], 1),
+            (1, [33, 50], [21, 9], 0),
+            (1, [300, 16], [8, 8], 1),
+            (1, [8, 20], [6, 70], 1),
+            (1, [8, 16], [90, 40], 2),
+        ] {
+            for threads in [1, 3] {
+                let f32s = difference::<f32>(images, channels, size, pad, threads);
+                assert!(f32s < 1e-5, "fp32 {channels:?} {size:?}: {f32s:e}");
+                let f64s = difference::<f64>(images, channels, size, pad, threads);
+                assert!(f64s < 1e-14, "fp64 {channels:?} {size:?}: {f64s:e}");
+                let f16s = difference::<f16>(images, channels, size, pad, threads);
+                assert!(f16s < 5e-4, "fp16 {channels:?} {size:?}: {f16s:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn infinities_are_noticed() {
+        let window = Window {
+            input: [1, 16, 16],
+            output: [1, 14, 14],
+            kernel: [1, 3, 3],
+            stride: [1; 3],
+            dilation: [1; 3],
+            pad: [0; 3],
+        };
+        let mut input = vec![1f32; 8 * 256];
+        input[700] = f32::INFINITY;
+        let weights = vec![1f32; 16 * 72];
+        let packed = Packed::new(&Strided { data: &weights, lane: 72, step: 1 }, 16, 72, f32::micro().mr).unwrap();
+        let (pool, threads) = (Pool::new(1 << 30), Threads::inline());
+        let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
+        let way = Winograd { window: &window, channels: 8, rows: 16, weights: &packed };
+        let mut out = vec![0f32; 16 * 196];
+        assert!(!way.run(&cx, &input, &mut out, &|_, _, _| {}).unwrap());
+    }
 }

@@ -36,9 +36,7 @@ impl<T: Lane<C: Float>> Source<T::C> for Strided<'_, T> {
             4 => self.pack_as::<4>(lanes, steps, out),
             6 => self.pack_as::<6>(lanes, steps, out),
             8 => self.pack_as::<8>(lanes, steps, out),
-            12 => self.pack_as::<12>(lanes, steps, out),
             16 => self.pack_as::<16>(lanes, steps, out),
-            32 => self.pack_as::<32>(lanes, steps, out),
             other => unreachable!("no kernel has panels of {other} lanes"),
         }
     }
