@@ -25,3 +25,4 @@ cases=${CARGO_TARGET_DIR:-target}/debug/examples/run_cases
 "$python" tests/python/make_models.py build/fixtures
 "$python" tests/python/judge.py --mezzo "$mezzo" --fixtures build/fixtures --digits tests/data/digits
 "$python" tests/python/published.py --mezzo "$mezzo" --cache build/published
+"$python" tests/python/real_data.py --mezzo "$mezzo" --cache build/published
