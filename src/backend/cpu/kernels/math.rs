@@ -147,6 +147,10 @@ impl Float for f32 {
         erf_f32(self)
     }
     #[inline(always)]
+    fn sigmoid(self) -> f32 {
+        sigmoid_f32(self)
+    }
+    #[inline(always)]
     fn pow(self, exponent: f32) -> f32 {
         f32::powf(self, exponent)
     }
@@ -273,6 +277,24 @@ pub fn exp_f32(x: f32) -> f32 {
     let half = (n * 0.5 + ROUNDER) - ROUNDER;
     let y = p * power_of_two(half + ROUNDER) * power_of_two((n - half) + ROUNDER);
     if x.is_nan() { x } else { y }
+}
+
+/// 1 / (1 + e^-x), within 3e-7 of it where it is normal. The exponent is kept to where 2^n is normal, which takes fewer
+/// steps than [`exp_f32`].
+#[inline(always)]
+pub fn sigmoid_f32(x: f32) -> f32 {
+    let t = (-x).clamp(-87.0, 87.0);
+    let shifted = t * std::f32::consts::LOG2_E + ROUNDER;
+    let n = shifted - ROUNDER;
+    let r = (t - n * LN2_HIGH) - n * LN2_LOW;
+    let p = EXP[5];
+    let p = p * r + EXP[4];
+    let p = p * r + EXP[3];
+    let p = p * r + EXP[2];
+    let p = p * r + EXP[1];
+    let p = p * r + EXP[0];
+    let p = (p * r) * r + r + 1.0;
+    1.0 / (1.0 + p * power_of_two(shifted))
 }
 
 /// tanh, within 2 units in the last place.

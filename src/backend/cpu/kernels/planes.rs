@@ -17,6 +17,8 @@ pub struct Plane<F> {
     line: usize,
     /// The input's rows that are held.
     rows: Range<usize>,
+    /// Where each column of the kernel reads, from a line's beginning on.
+    shifts: Vec<usize>,
 }
 
 /// How many planes of that many outputs a task works on.
@@ -30,7 +32,7 @@ const BLOCK: usize = 64;
 impl<F: Float> Plane<F> {
     /// An empty plane, whose memory is used again and again.
     pub fn new() -> Self {
-        Plane { data: Vec::new(), phase: 0, line: 0, rows: 0..0 }
+        Plane { data: Vec::new(), phase: 0, line: 0, rows: 0..0, shifts: Vec::new() }
     }
 
     /// True if windows of that form can be walked by lines.
@@ -51,6 +53,8 @@ impl<F: Float> Plane<F> {
         if self.data.len() != need {
             self.data.clear();
             self.data.resize(need, fill);
+            let shift = |k: usize| k * w.dilation[2];
+            self.shifts = (0..w.kernel[2]).map(|k| shift(k) % stride * self.phase + shift(k) / stride).collect();
         }
         self.rows = rows;
         let mut wide = vec![F::ZERO; if T::direct(input).is_some() || stride == 1 { 0 } else { width }];
@@ -131,10 +135,9 @@ impl<F: Float> Plane<F> {
                     for (r, line) in lines.iter_mut().enumerate() {
                         *line = self.start(((y + r) * w.stride[1] + ky * w.dilation[1]).checked_sub(w.pad[1]));
                     }
-                    for kx in 0..w.kernel[2] {
+                    for (kx, shift) in self.shifts.iter().enumerate() {
                         let factor = tap(ky * w.kernel[2] + kx);
-                        let shift = kx * w.dilation[2];
-                        let at = shift % w.stride[2] * self.phase + shift / w.stride[2] + x;
+                        let at = shift + x;
                         for r in 0..R {
                             let Some(from) = self.data[lines[r] + at..].first_chunk::<C>() else { continue };
                             // A row is made anew as a whole: written so, it becomes vector instructions.

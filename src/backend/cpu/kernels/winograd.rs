@@ -72,6 +72,8 @@ struct Task {
     image: usize,
     tile_rows: Range<usize>,
     rows: Range<usize>,
+    /// Tile row, from the task's first one on, and column of each group of tiles.
+    groups: Vec<(usize, usize)>,
 }
 
 impl<T: Lane<C: Float>> Winograd<'_, T> {
@@ -116,7 +118,10 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             for y in (0..all).step_by(height) {
                 for r in (0..self.rows).step_by(width) {
                     let rows = r..self.rows.min(r + width);
-                    tasks.push(Task { image, tile_rows: y..all.min(y + height), rows });
+                    let tile_rows = y..all.min(y + height);
+                    let place = |g: usize| (g * GROUP / lanes, g * GROUP % lanes);
+                    let groups = (0..tile_rows.len() * lanes / GROUP).map(place).collect();
+                    tasks.push(Task { image, tile_rows, rows, groups });
                 }
             }
         }
@@ -185,7 +190,6 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         let first = (task.tile_rows.start * OUT).saturating_sub(w.pad[1]);
         let last = (task.tile_rows.end * OUT + IN - OUT).saturating_sub(w.pad[1]).min(w.input[1]);
         let mut plane = Plane::new();
-        let groups = task.tile_rows.len() * across / GROUP;
         for channel in 0..c {
             plane.load(&tiles, &input[channel * w.input_len()..(channel + 1) * w.input_len()], first..last, T::C::ZERO);
             let block = channel / BLOCK_K * BLOCK_K;
@@ -193,7 +197,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             for panel in 0..lanes / LANES {
                 let place = block * lanes + panel * LANES * steps + (channel - block) * width;
                 let to = Panel { out: &mut *out, first: place, next: lanes * c, width, gap: width * steps };
-                vectorized(InputPanel { way: self, task, plane: &plane, panel, groups, to });
+                vectorized(InputPanel { way: self, task, plane: &plane, panel, to });
             }
         }
     }
@@ -233,22 +237,17 @@ struct InputPanel<'a, T: Lane> {
     task: &'a Task,
     plane: &'a Plane<T::C>,
     panel: usize,
-    groups: usize,
     to: Panel<'a, T::C>,
 }
 
 impl<T: Lane<C: Float>> Vectorized for InputPanel<'_, T> {
     #[inline(always)]
     fn run(self) {
-        let InputPanel { way, task, plane, panel, groups, to } = self;
-        let (w, across) = (way.window, row_lanes(way.window));
+        let InputPanel { way, task, plane, panel, to } = self;
+        let w = way.window;
         let mut d = [[[T::C::ZERO; LANES]; IN]; IN];
-        for g in 0..LANES / GROUP {
-            let group = panel * (LANES / GROUP) + g;
-            if group >= groups {
-                break;
-            }
-            let (y, x) = (task.tile_rows.start + group * GROUP / across, group * GROUP % across);
+        for (g, (y, x)) in task.groups[panel * (LANES / GROUP)..].iter().take(LANES / GROUP).enumerate() {
+            let y = task.tile_rows.start + y;
             for (i, d) in d.iter_mut().enumerate() {
                 let line = plane.line((y * OUT + i).checked_sub(w.pad[1]));
                 for (j, d) in d.iter_mut().enumerate() {
@@ -302,11 +301,10 @@ impl<T: Lane<C: Float>> Vectorized for Outputs<'_, T> {
     fn run(self) {
         let Outputs { way, task, sums, next, band, finite } = self;
         let w = way.window;
-        let (across, width) = (row_lanes(w), w.output[2]);
+        let width = w.output[2];
         let height = band.len() / width;
-        let groups = task.tile_rows.len() * across / GROUP;
         let mut check = [T::C::ZERO; LANES];
-        for panel in 0..groups.div_ceil(LANES / GROUP) {
+        for (panel, groups) in task.groups.chunks(LANES / GROUP).enumerate() {
             let mut y = [[[T::C::ZERO; LANES]; IN]; IN];
             for (e, y) in y.as_flattened_mut().iter_mut().enumerate() {
                 if let Some(from) = sums[e * next + panel * LANES..].first_chunk::<LANES>() {
@@ -330,10 +328,9 @@ impl<T: Lane<C: Float>> Vectorized for Outputs<'_, T> {
                         check[l] += row[j][l] - row[j][l];
                     }
                 }
-                for g in 0..LANES / GROUP {
-                    let group = panel * (LANES / GROUP) + g;
-                    let (line, x) = (group * GROUP / across * OUT + i, group * GROUP % across * OUT);
-                    if group >= groups || line >= height || x >= width {
+                for (g, (y, x)) in groups.iter().enumerate() {
+                    let (line, x) = (y * OUT + i, x * OUT);
+                    if line >= height || x >= width {
                         continue;
                     }
                     let from = turned[g * GROUP..(g + 1) * GROUP].as_flattened();
