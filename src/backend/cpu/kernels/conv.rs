@@ -3,7 +3,7 @@
 use super::gemm::{Source, widen_row};
 use super::lane::Lane;
 use super::math::Float;
-use super::simd::vectorize;
+use super::simd::{Vectorized, vectorize, vectorized};
 use std::ops::Range;
 
 /// Where a kernel's windows lie: up to three spatial dimensions, missing ones in front with size 1.
@@ -89,24 +89,34 @@ enum Reads<const W: usize> {
 impl<T: Lane<C: Float>> Source<T::C> for Columns<'_, T> {
     fn pack(&self, lanes: Range<usize>, steps: Range<usize>, width: usize, out: &mut [T::C]) {
         match width {
-            8 => self.pack_as::<8>(lanes, steps, out),
-            16 => self.pack_as::<16>(lanes, steps, out),
+            8 => vectorized(Pack::<T, 8> { columns: self, lanes, steps, out }),
+            16 => vectorized(Pack::<T, 16> { columns: self, lanes, steps, out }),
             other => unreachable!("no kernel has panels of {other} columns"),
         }
     }
 }
 
-impl<T: Lane<C: Float>> Columns<'_, T> {
-    fn pack_as<const W: usize>(&self, lanes: Range<usize>, steps: Range<usize>, out: &mut [T::C]) {
-        let w = self.window;
+/// Packs panels of W lanes.
+struct Pack<'a, T: Lane, const W: usize> {
+    columns: &'a Columns<'a, T>,
+    lanes: Range<usize>,
+    steps: Range<usize>,
+    out: &'a mut [T::C],
+}
+
+impl<T: Lane<C: Float>, const W: usize> Vectorized for Pack<'_, T, W> {
+    #[inline(always)]
+    fn run(self) {
+        let Pack { columns, lanes, steps, out } = self;
+        let w = columns.window;
         let (plane, taps) = (w.input_len(), w.kernel_len());
         let mut reads: Vec<Reads<W>> = Vec::with_capacity(taps);
         for (lane, panel) in lanes.clone().step_by(W).zip(out.chunks_exact_mut(W * steps.len())) {
             reads.clear();
-            self.reads(lane, W.min(lanes.end - lane), &mut reads);
+            columns.reads(lane, W.min(lanes.end - lane), &mut reads);
             let (mut channel, mut tap) = (steps.start / taps, steps.start % taps);
             for row in panel.as_chunks_mut::<W>().0 {
-                let input = &self.input[channel * plane..(channel + 1) * plane];
+                let input = &columns.input[channel * plane..(channel + 1) * plane];
                 match &reads[tap] {
                     Reads::Nowhere => *row = [T::C::ZERO; W],
                     Reads::Along(at) => match input[*at..].first_chunk::<W>() {
@@ -129,7 +139,9 @@ impl<T: Lane<C: Float>> Columns<'_, T> {
             }
         }
     }
+}
 
+impl<T: Lane<C: Float>> Columns<'_, T> {
     /// For each kernel element, where `used` lanes from `first` on read.
     fn reads<const W: usize>(&self, first: usize, used: usize, reads: &mut Vec<Reads<W>>) {
         let w = self.window;

@@ -5,6 +5,7 @@
 use half::f16;
 
 /// Widens; both slices are of the same length.
+#[inline]
 pub fn widen(from: &[f16], to: &mut [f32]) {
     assert_eq!(from.len(), to.len());
     #[cfg(target_arch = "x86_64")]
@@ -16,6 +17,7 @@ pub fn widen(from: &[f16], to: &mut [f32]) {
 }
 
 /// Rounds; both slices are of the same length.
+#[inline]
 pub fn narrow(from: &[f32], to: &mut [f16]) {
     assert_eq!(from.len(), to.len());
     #[cfg(target_arch = "x86_64")]
@@ -27,6 +29,7 @@ pub fn narrow(from: &[f32], to: &mut [f16]) {
 }
 
 /// Rounds to FP16 and widens again, in place.
+#[inline]
 pub fn round(values: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if super::simd::has_avx2() {
@@ -44,6 +47,7 @@ mod x86 {
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
 
     #[target_feature(enable = "avx2,f16c")]
+    #[inline]
     pub fn widen(from: &[f16], to: &mut [f32]) {
         let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
         for (from, to) in from.iter().zip(to) {
@@ -60,6 +64,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,f16c")]
+    #[inline]
     pub fn narrow(from: &[f32], to: &mut [f16]) {
         let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
         for (from, to) in from.iter().zip(to) {
@@ -82,6 +87,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,f16c")]
+    #[inline]
     pub fn round(values: &mut [f32]) {
         let (chunks, rest) = values.as_chunks_mut::<8>();
         for v in chunks {

@@ -21,6 +21,52 @@ pub struct Plane<F> {
     shifts: Vec<usize>,
 }
 
+/// Deals the columns of a row out to the phases of a line: element `i` of phase `p` is column `stride * i + p - pad`.
+fn deal<F: Copy>(line: &mut [F], from: &[F], pad: usize, phase: usize, stride: usize) {
+    for (p, part) in line.chunks_exact_mut(phase).enumerate() {
+        let first = pad.saturating_sub(p).div_ceil(stride);
+        let Some(column) = (first * stride + p).checked_sub(pad) else { continue };
+        let from = from.get(column..).unwrap_or_default().iter().step_by(stride);
+        part.get_mut(first..).unwrap_or_default().iter_mut().zip(from).for_each(|(o, v)| *o = *v);
+    }
+}
+
+/// The same for a known stride, whole strides at a time.
+struct Deal<'a, F, const S: usize> {
+    line: &'a mut [F],
+    from: &'a [F],
+    pad: usize,
+    phase: usize,
+}
+
+impl<F: Float, const S: usize> Vectorized for Deal<'_, F, S> {
+    #[inline(always)]
+    fn run(self) {
+        let Deal { line, from, pad, phase } = self;
+        // Columns before the first whole stride, and the elements that these strides go to.
+        let lead = (S - pad % S) % S;
+        let first = (pad + lead) / S;
+        let (whole, _) = from.get(lead..).unwrap_or_default().as_chunks::<S>();
+        let whole = &whole[..whole.len().min(phase.saturating_sub(first))];
+        let n = whole.len();
+        for (p, part) in line.chunks_exact_mut(phase).enumerate() {
+            let part = part.get_mut(first..).unwrap_or_default();
+            for (o, v) in part.iter_mut().zip(whole) {
+                *o = v[p];
+            }
+        }
+        // What is left on both sides.
+        for column in (0..lead.min(from.len())).chain(lead + n * S..from.len()) {
+            let at = column + pad;
+            if let Some(o) = line.get_mut(at % S * phase + at / S)
+                && at / S < phase
+            {
+                *o = from[column];
+            }
+        }
+    }
+}
+
 /// How many planes of that many outputs a task works on.
 pub fn planes_at_once(outputs: usize) -> usize {
     ((1 << 14) / outputs.max(1)).max(1)
@@ -71,12 +117,10 @@ impl<F: Float> Plane<F> {
                     &wide
                 }
             };
-            for (p, part) in line.chunks_exact_mut(self.phase).enumerate() {
-                // Element `i` of phase `p` is column `stride * i + p - pad`.
-                let first = pad.saturating_sub(p).div_ceil(stride);
-                let Some(column) = (first * stride + p).checked_sub(pad) else { continue };
-                let from = from.get(column..).unwrap_or_default().iter().step_by(stride);
-                part.get_mut(first..).unwrap_or_default().iter_mut().zip(from).for_each(|(o, v)| *o = *v);
+            match stride {
+                2 => vectorized(Deal::<F, 2> { line, from, pad, phase: self.phase }),
+                4 => vectorized(Deal::<F, 4> { line, from, pad, phase: self.phase }),
+                _ => deal(line, from, pad, self.phase, stride),
             }
         }
     }
@@ -205,4 +249,68 @@ pub fn maximum<F: Float>(w: &Window, plane: &Plane<F>, out: &mut [F]) {
 /// The sum of each window.
 pub fn total<F: Float>(w: &Window, plane: &Plane<F>, out: &mut [F]) {
     vectorized(Walked { window: w, plane, over: Over::Total, out });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+
+    /// Depthwise sums, maxima and totals of many forms of windows, each element by the definition. All numbers are small
+    /// integers, so that the sums are exact in any order.
+    fn check<T: Lane<C: Float>>(input: [usize; 2], kernel: [usize; 2], stride: usize, dilation: usize, pad: usize) {
+        let size = |d: usize| (input[d] + 2 * pad).checked_sub((kernel[d] - 1) * dilation + 1).map(|n| n / stride + 1);
+        let (Some(h), Some(w)) = (size(0), size(1)) else { return };
+        let window = Window {
+            input: [1, input[0], input[1]],
+            output: [1, h, w],
+            kernel: [1, kernel[0], kernel[1]],
+            stride: [1, stride, stride],
+            dilation: [1, dilation, dilation],
+            pad: [0, pad, pad],
+        };
+        assert!(Plane::<T::C>::serves(&window));
+        let values: Vec<T::C> = (0..input[0] * input[1]).map(|i| T::C::of((i * 7 % 31) as f64 - 15.0)).collect();
+        let stored: Vec<T> = values.iter().map(|v| T::put(*v)).collect();
+        let factors: Vec<T::C> = (0..kernel[0] * kernel[1]).map(|i| T::C::of((i * 5 % 9) as f64 - 4.0)).collect();
+        let (mut sums, mut best) = (vec![T::C::ZERO; h * w], vec![T::C::ZERO; h * w]);
+        let mut plane = Plane::new();
+        // The second time over what the first left.
+        for _ in 0..2 {
+            plane.load(&window, &stored, 0..input[0], T::C::ZERO);
+            depthwise(&window, &plane, &factors, T::C::of(3.0), &mut sums);
+        }
+        let mut plane = Plane::new();
+        plane.load(&window, &stored, 0..input[0], T::C::LOWEST);
+        maximum(&window, &plane, &mut best);
+        for y in 0..h {
+            for x in 0..w {
+                let (mut sum, mut largest) = (T::C::of(3.0), T::C::LOWEST);
+                for (k, &factor) in factors.iter().enumerate() {
+                    let at = (window.reads(1, y, k / kernel[1]), window.reads(2, x, k % kernel[1]));
+                    if let (Some(iy), Some(ix)) = at {
+                        sum += factor * values[iy * input[1] + ix];
+                        largest = largest.larger(values[iy * input[1] + ix]);
+                    }
+                }
+                let what = format!("{input:?} {kernel:?} stride {stride} dilation {dilation} pad {pad} at {y},{x}");
+                assert_eq!((sums[y * w + x], best[y * w + x]), (sum, largest), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn windows_are_those_of_the_definition() {
+        for input in [[1, 1], [5, 7], [9, 16], [13, 33], [40, 17], [3, 70]] {
+            for kernel in [[1, 1], [3, 3], [5, 2], [2, 7]] {
+                for stride in 1..=5 {
+                    for (dilation, pad) in [(1, 0), (1, 1), (2, 2), (3, 5)] {
+                        check::<f32>(input, kernel, stride, dilation, pad);
+                        check::<f64>(input, kernel, stride, dilation, pad);
+                        check::<f16>(input, kernel, stride, dilation, pad);
+                    }
+                }
+            }
+        }
+    }
 }

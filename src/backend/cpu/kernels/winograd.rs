@@ -33,6 +33,7 @@ const TASK: usize = 128;
 const WEIGHTS: usize = 1 << 17;
 
 type Row<F> = [F; LANES];
+type Tile<F> = [[Row<F>; IN]; IN];
 
 /// One convolution: stride and dilation 1, one group, constant weights.
 pub struct Winograd<'a, T> {
@@ -150,6 +151,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         let piece = rows_of_output.len() * w.output[2];
         let mut band = vec![T::C::ZERO; piece];
         let mut finite = true;
+        let mut half = [[[T::C::ZERO; LANES]; IN]; IN];
         for first in task.rows.clone().step_by(at_once) {
             let rows = at_once.min(task.rows.end - first);
             let padded = rows.next_multiple_of(micro.mr);
@@ -171,7 +173,15 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             for r in 0..rows {
                 let channel = first + r;
                 let (sums, next) = (&sums[r * lanes..], rows * lanes);
-                vectorized(Outputs { way: self, task, sums, next, band: &mut band, finite: &mut finite });
+                vectorized(Outputs {
+                    way: self,
+                    task,
+                    sums,
+                    next,
+                    half: &mut half,
+                    band: &mut band,
+                    finite: &mut finite,
+                });
                 let at = (task.image * self.rows + channel) * w.output_len() + rows_of_output.start * w.output[2];
                 epilogue(at, channel, &mut band);
                 // SAFETY: rows of one channel of one image, which no other task has.
@@ -190,6 +200,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         let first = (task.tile_rows.start * OUT).saturating_sub(w.pad[1]);
         let last = (task.tile_rows.end * OUT + IN - OUT).saturating_sub(w.pad[1]).min(w.input[1]);
         let mut plane = Plane::new();
+        let mut tile = [[[[T::C::ZERO; LANES]; IN]; IN]; 2];
         for channel in 0..c {
             plane.load(&tiles, &input[channel * w.input_len()..(channel + 1) * w.input_len()], first..last, T::C::ZERO);
             let block = channel / BLOCK_K * BLOCK_K;
@@ -197,7 +208,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             for panel in 0..lanes / LANES {
                 let place = block * lanes + panel * LANES * steps + (channel - block) * width;
                 let to = Panel { out: &mut *out, first: place, next: lanes * c, width, gap: width * steps };
-                vectorized(InputPanel { way: self, task, plane: &plane, panel, to });
+                vectorized(InputPanel { way: self, task, plane: &plane, panel, tile: &mut tile, to });
             }
         }
     }
@@ -237,20 +248,22 @@ struct InputPanel<'a, T: Lane> {
     task: &'a Task,
     plane: &'a Plane<T::C>,
     panel: usize,
+    /// Memory for a tile half transformed, and for one of its rows, so that it need not be cleared every time.
+    tile: &'a mut [Tile<T::C>; 2],
     to: Panel<'a, T::C>,
 }
 
 impl<T: Lane<C: Float>> Vectorized for InputPanel<'_, T> {
     #[inline(always)]
     fn run(self) {
-        let InputPanel { way, task, plane, panel, to } = self;
+        let InputPanel { way, task, plane, panel, tile: [half, d], to } = self;
         let w = way.window;
-        let mut d = [[[T::C::ZERO; LANES]; IN]; IN];
-        for (g, (y, x)) in task.groups[panel * (LANES / GROUP)..].iter().take(LANES / GROUP).enumerate() {
-            let y = task.tile_rows.start + y;
-            for (i, d) in d.iter_mut().enumerate() {
-                let line = plane.line((y * OUT + i).checked_sub(w.pad[1]));
-                for (j, d) in d.iter_mut().enumerate() {
+        // Lanes beyond the tiles keep what was there: nobody reads what becomes of them.
+        let groups = &task.groups[panel * (LANES / GROUP)..];
+        for i in 0..IN {
+            for (g, (y, x)) in groups.iter().take(LANES / GROUP).enumerate() {
+                let line = plane.line(((task.tile_rows.start + y) * OUT + i).checked_sub(w.pad[1]));
+                for (j, d) in d[0].iter_mut().enumerate() {
                     let from = &line[j % OUT * plane.phase() + j / OUT + x..];
                     if let (Some(from), Some(to)) =
                         (from.first_chunk::<GROUP>(), d[g * GROUP..].first_chunk_mut::<GROUP>())
@@ -259,16 +272,11 @@ impl<T: Lane<C: Float>> Vectorized for InputPanel<'_, T> {
                     }
                 }
             }
+            half[i] = input_points(&d[0]);
         }
-        let mut half = [[[T::C::ZERO; LANES]; IN]; IN];
         for j in 0..IN {
-            let column = input_points(&[d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]]);
-            for i in 0..IN {
-                half[i][j] = column[i];
-            }
-        }
-        for (i, half) in half.iter().enumerate() {
-            for (j, row) in input_points(half).iter().enumerate() {
+            let column = input_points(&[half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
+            for (i, row) in column.iter().enumerate() {
                 let at = to.first + (i * IN + j) * to.next;
                 if to.width == LANES {
                     if let Some(to) = to.out[at..].first_chunk_mut::<LANES>() {
@@ -291,6 +299,8 @@ struct Outputs<'a, T: Lane> {
     /// Sums of the first point; those of the next one are `next` further.
     sums: &'a [T::C],
     next: usize,
+    /// Memory for a tile half transformed.
+    half: &'a mut Tile<T::C>,
     band: &'a mut [T::C],
     /// Becomes false if an output is not finite.
     finite: &'a mut bool,
@@ -299,26 +309,23 @@ struct Outputs<'a, T: Lane> {
 impl<T: Lane<C: Float>> Vectorized for Outputs<'_, T> {
     #[inline(always)]
     fn run(self) {
-        let Outputs { way, task, sums, next, band, finite } = self;
+        let Outputs { way, task, sums, next, half, band, finite } = self;
         let w = way.window;
         let width = w.output[2];
         let height = band.len() / width;
         let mut check = [T::C::ZERO; LANES];
         for (panel, groups) in task.groups.chunks(LANES / GROUP).enumerate() {
-            let mut y = [[[T::C::ZERO; LANES]; IN]; IN];
-            for (e, y) in y.as_flattened_mut().iter_mut().enumerate() {
-                if let Some(from) = sums[e * next + panel * LANES..].first_chunk::<LANES>() {
-                    *y = *from;
-                }
-            }
-            let mut half = [[[T::C::ZERO; LANES]; IN]; OUT];
             for j in 0..IN {
-                let column = output_points(&[y[0][j], y[1][j], y[2][j], y[3][j], y[4][j], y[5][j]]);
+                let point = |i: usize| match sums[(i * IN + j) * next + panel * LANES..].first_chunk::<LANES>() {
+                    Some(row) => *row,
+                    None => [T::C::ZERO; LANES],
+                };
+                let column = output_points(&[point(0), point(1), point(2), point(3), point(4), point(5)]);
                 for i in 0..OUT {
                     half[i][j] = column[i];
                 }
             }
-            for (i, half) in half.iter().enumerate() {
+            for (i, half) in half.iter().enumerate().take(OUT) {
                 let row = output_points(half);
                 // Lane by lane the four outputs of a tile.
                 let mut turned = [[T::C::ZERO; OUT]; LANES];

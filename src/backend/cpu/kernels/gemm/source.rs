@@ -3,7 +3,7 @@
 
 use super::super::lane::Lane;
 use super::super::math::Float;
-use super::super::simd::vectorize;
+use super::super::simd::{Vectorized, vectorized};
 use super::BLOCK_K;
 use crate::Result;
 use std::ops::Range;
@@ -33,10 +33,10 @@ impl<T: Lane<C: Float>> Source<T::C> for Strided<'_, T> {
     fn pack(&self, lanes: Range<usize>, steps: Range<usize>, width: usize, out: &mut [T::C]) {
         // The widths that kernels have get loops of their own, whose rows the compiler knows.
         match width {
-            4 => self.pack_as::<4>(lanes, steps, out),
-            6 => self.pack_as::<6>(lanes, steps, out),
-            8 => self.pack_as::<8>(lanes, steps, out),
-            16 => self.pack_as::<16>(lanes, steps, out),
+            4 => vectorized(Pack::<T, 4> { matrix: self, lanes, steps, out }),
+            6 => vectorized(Pack::<T, 6> { matrix: self, lanes, steps, out }),
+            8 => vectorized(Pack::<T, 8> { matrix: self, lanes, steps, out }),
+            16 => vectorized(Pack::<T, 16> { matrix: self, lanes, steps, out }),
             other => unreachable!("no kernel has panels of {other} lanes"),
         }
     }
@@ -45,15 +45,25 @@ impl<T: Lane<C: Float>> Source<T::C> for Strided<'_, T> {
 /// Steps that are turned around at a time.
 const TURN: usize = 8;
 
-impl<T: Lane<C: Float>> Strided<'_, T> {
-    fn pack_as<const W: usize>(&self, lanes: Range<usize>, steps: Range<usize>, out: &mut [T::C]) {
+/// Packs panels of W lanes.
+struct Pack<'a, T: Lane, const W: usize> {
+    matrix: &'a Strided<'a, T>,
+    lanes: Range<usize>,
+    steps: Range<usize>,
+    out: &'a mut [T::C],
+}
+
+impl<T: Lane<C: Float>, const W: usize> Vectorized for Pack<'_, T, W> {
+    #[inline(always)]
+    fn run(self) {
+        let Pack { matrix: m, lanes, steps, out } = self;
         let depth = steps.len();
         for (lane, panel) in lanes.clone().step_by(W).zip(out.chunks_exact_mut(W * depth)) {
             let used = W.min(lanes.end - lane);
             let (rows, _) = panel.as_chunks_mut::<W>();
-            if self.lane == 1 {
+            if m.lane == 1 {
                 for (s, row) in steps.clone().zip(rows) {
-                    let from = &self.data[s * self.step + lane..];
+                    let from = &m.data[s * m.step + lane..];
                     match from.first_chunk::<W>() {
                         Some(all) if used == W => widen_row(all, row),
                         _ => {
@@ -62,15 +72,17 @@ impl<T: Lane<C: Float>> Strided<'_, T> {
                         }
                     }
                 }
-            } else if self.step == 1 {
-                let from = |l: usize| &self.data[(lane + l) * self.lane + steps.start..][..depth];
-                let lines: [&[T]; W] = std::array::from_fn(|l| if l < used { from(l) } else { &[] });
-                vectorize(|| turn(&lines, rows));
+            } else if m.step == 1 {
+                let mut lines: [&[T]; W] = [&[]; W];
+                for (l, line) in lines.iter_mut().enumerate().take(used) {
+                    *line = &m.data[(lane + l) * m.lane + steps.start..][..depth];
+                }
+                turn(&lines, rows);
             } else {
                 for (s, row) in steps.clone().zip(rows) {
                     row.fill(T::C::ZERO);
                     for (l, o) in row.iter_mut().enumerate().take(used) {
-                        *o = self.data[(lane + l) * self.lane + s * self.step].get();
+                        *o = m.data[(lane + l) * m.lane + s * m.step].get();
                     }
                 }
             }
