@@ -27,10 +27,11 @@ const POINTS: usize = IN * IN;
 const LANES: usize = 16;
 /// Tiles that lie side by side in a row and are read and written together.
 const GROUP: usize = 4;
-/// Tiles of one task, about.
-const TASK: usize = 128;
-/// Floats of transformed weights at a time, about: they stay in the second-level cache.
-const WEIGHTS: usize = 1 << 17;
+/// Tiles of one task, about. With more of them the weights are transformed less often, but the transformed tiles leave the
+/// second-level cache.
+const TASK: usize = 64;
+/// Floats of transformed weights at a time, about.
+const WEIGHTS: usize = 1 << 16;
 
 type Row<F> = [F; LANES];
 type Tile<F> = [[Row<F>; IN]; IN];
@@ -374,26 +375,39 @@ struct WeightPanels<'a, T: Lane, const W: usize> {
     out: &'a mut [T::C],
 }
 
+/// Lanes of weights that are worked on: W of them, filled up to whole vectors.
+const WEIGHT_LANES: usize = 8;
+
 impl<T: Lane<C: Float>, const W: usize> Vectorized for WeightPanels<'_, T, W> {
     #[inline(always)]
     fn run(self) {
         let (c, padded) = (self.channels, self.padded);
+        // The nine weights of each lane, and what a whole vector reads beyond.
+        let mut flat = [T::C::ZERO; 9 * WEIGHT_LANES];
+        let mut half = [[[T::C::ZERO; WEIGHT_LANES]; 3]; IN];
         for channel in 0..c {
-            let mut g = [[T::C::ZERO; W]; 9];
-            T::widen(self.weights.steps(self.row, channel * 9, 9), g.as_flattened_mut());
-            let mut half = [[[T::C::ZERO; W]; 3]; IN];
+            T::widen(self.weights.steps(self.row, channel * 9, 9), &mut flat[..9 * W]);
+            let g = |tap: usize| match flat[tap * W..].first_chunk::<WEIGHT_LANES>() {
+                Some(lanes) => *lanes,
+                None => [T::C::ZERO; WEIGHT_LANES],
+            };
             for j in 0..3 {
-                let column = weight_points([&g[j], &g[3 + j], &g[6 + j]]);
+                let column = weight_points([&g(j), &g(3 + j), &g(6 + j)]);
                 for i in 0..IN {
                     half[i][j] = column[i];
                 }
             }
             let block = channel / BLOCK_K * BLOCK_K;
-            let place = block * padded + self.panel * W * BLOCK_K.min(c - block) + (channel - block) * W;
+            let steps = BLOCK_K.min(c - block);
+            let place = block * padded + self.panel * W * steps + (channel - block) * W;
+            // A whole vector reaches into the next channel's place, which is written next; the last one has none.
+            let whole = channel + 1 < block + steps;
             for (i, half) in half.iter().enumerate() {
                 for (j, row) in weight_points([&half[0], &half[1], &half[2]]).iter().enumerate() {
-                    if let Some(to) = self.out[place + (i * IN + j) * padded * c..].first_chunk_mut::<W>() {
-                        *to = *row;
+                    let to = &mut self.out[place + (i * IN + j) * padded * c..];
+                    match to.first_chunk_mut::<WEIGHT_LANES>() {
+                        Some(to) if whole => *to = *row,
+                        _ => to[..W].copy_from_slice(&row[..W]),
                     }
                 }
             }

@@ -27,9 +27,9 @@ pub const BLOCK_K: usize = 252;
 const BLOCK_M: usize = 96;
 /// Columns of one task: at most, and at least where there are as many.
 const BLOCK_N: usize = 512;
-const LEAST_N: usize = 128;
+const LEAST_N: usize = 64;
 /// Floats of B that a task packs: they stay in the caches while all rows pass over them.
-const PACKED_B: usize = 1 << 18;
+const PACKED_B: usize = 1 << 16;
 /// Columns of a task with few rows, whose B is packed only to be read once.
 const NARROW_N: usize = 64;
 
