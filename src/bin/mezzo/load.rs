@@ -46,7 +46,7 @@ pub fn is_engine(path: &Path) -> bool {
 pub fn load(path: &Path, threads: usize, progress: &Progress) -> Result<Loaded> {
     if is_engine(path) {
         progress.phase("loading the engine");
-        let options = backend::LoadOptions { threads };
+        let options = backend::LoadOptions { threads, ..backend::LoadOptions::default() };
         return Ok(Loaded::Engine(Engine::load(&environment(), path, &options)?));
     }
     model(path, progress).map(|m| Loaded::Model(Box::new(m)))

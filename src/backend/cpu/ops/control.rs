@@ -16,6 +16,9 @@ pub const TABLE: &[Entry] = &[entry("If", if_), entry("Loop", loop_), entry("Sca
 /// A loop that runs longer than this is taken for one that never ends.
 const MAX_ITERATIONS: i64 = 100_000_000;
 
+/// What an entry of a list of tensors takes beside the elements: the handle, its shape, and the room a growing list has.
+const LISTED: usize = 256;
+
 /// A subgraph and where its captures stand among the step's inputs.
 #[derive(Clone)]
 pub struct Subgraph {
@@ -133,6 +136,7 @@ impl Kernel for Loop {
         let mut carried = (2..2 + self.carried).map(|i| inputs.take_value(i)).collect::<Result<Vec<_>>>()?;
         let scans = self.body.outputs() - 1 - self.carried;
         let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
+        let mut listed = cx.pool.charge(0)?;
         let mut i = 0i64;
         while go && i < limit {
             if i >= MAX_ITERATIONS {
@@ -147,6 +151,8 @@ impl Kernel for Loop {
             go = truth(&results.next().ok_or_else(|| err!(Internal, "the body has no outputs"))?)?;
             carried = results.by_ref().take(self.carried).collect();
             for (list, value) in collected.iter_mut().zip(results) {
+                // The elements may be shared, and still the list grows with every round.
+                listed.grow(LISTED)?;
                 list.push(value.into_tensor()?);
             }
             i += 1;
