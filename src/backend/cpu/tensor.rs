@@ -58,10 +58,13 @@ pub fn element_bytes(dtype: DataType) -> usize {
     }
 }
 
-/// The number of elements, or an error that names the shape.
+/// The number of elements, or an error that names the shape. A product of some of the dimensions never overflows, even if
+/// another one is 0: kernels multiply them.
 pub fn count(dims: &[usize]) -> Result<usize> {
     dims.iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .filter(|d| **d != 0)
+        .try_fold(1usize, |n, &d| n.checked_mul(d).filter(|n| *n <= isize::MAX as usize))
+        .map(|n| if dims.contains(&0) { 0 } else { n })
         .ok_or_else(|| err!(ShapeMismatch, "a tensor of shape {dims:?} has more elements than memory can hold"))
 }
 

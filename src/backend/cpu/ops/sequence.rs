@@ -42,6 +42,12 @@ fn made(items: Vec<Val>) -> Result<Vec<Val>> {
     Ok(vec![Val::Sequence(Arc::new(items))])
 }
 
+/// A value on its way into a sequence or an optional. A loop could wrap its own result without end.
+fn nested(value: Val) -> Result<Val> {
+    value.check_nesting()?;
+    Ok(value)
+}
+
 /// A position given as a single number; `end` is the first that does not exist.
 fn position(inputs: &Inputs, i: usize, end: usize) -> Result<usize> {
     let [p] = inputs.ints(i)?[..] else { bail!(ShapeMismatch, "a position must be a single number") };
@@ -55,7 +61,7 @@ fn position(inputs: &Inputs, i: usize, end: usize) -> Result<usize> {
 
 fn construct(cx: &NodeCx) -> Built {
     cx.check_inputs(1, usize::MAX)?;
-    kernel(|_, inputs| made((0..inputs.len()).map(|i| inputs.take_value(i)).collect::<Result<_>>()?))
+    kernel(|_, inputs| made((0..inputs.len()).map(|i| nested(inputs.take_value(i)?)).collect::<Result<_>>()?))
 }
 
 fn empty(cx: &NodeCx) -> Built {
@@ -87,7 +93,7 @@ fn insert(cx: &NodeCx) -> Built {
                 })?
             }
         };
-        items.insert(place, inputs.take_value(1)?);
+        items.insert(place, nested(inputs.take_value(1)?)?);
         made(items)
     })
 }
@@ -212,7 +218,7 @@ impl Kernel for Map {
                 })
                 .collect::<Result<Vec<_>>>()?;
             for (list, v) in results.iter_mut().zip(self.body.run(cx, given, &captured)?) {
-                list.push(v);
+                list.push(nested(v)?);
             }
         }
         Ok(results.into_iter().map(|list| Val::Sequence(Arc::new(list))).collect())
@@ -222,7 +228,7 @@ impl Kernel for Map {
 fn optional(cx: &NodeCx) -> Built {
     cx.check_inputs(0, 1)?;
     kernel(|_, inputs| {
-        let value = if inputs.is_empty() { None } else { Some(Box::new(inputs.take_value(0)?)) };
+        let value = if inputs.is_empty() { None } else { Some(Box::new(nested(inputs.take_value(0)?)?)) };
         Ok(vec![Val::Optional(value)])
     })
 }
