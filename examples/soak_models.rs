@@ -1,7 +1,7 @@
 //! Takes models through all that Mezzo does with one, for `tests/python/soak_models.py`. Each line of standard input is a
 //! JSON object:
 //!
-//! `{"model": "m.onnx", "inputs": {"x": VALUE, ...}, "half": false, "memory_limit": 268435456, "cancel_ms": 3000}`
+//! `{"model": "m.onnx", "inputs": {"x": VALUE, ...}, "half": false, "threads": 1, "whole": false, "memory_limit": 268435456, "cancel_ms": 3000}`
 //!
 //! `shared/values.rs` says what a VALUE is. The model is loaded, with `half` converted to FP16, written to memory and read
 //! again, built for the CPU backend, and run on the inputs; a run that takes longer than `cancel_ms` is cancelled. Each
@@ -48,7 +48,9 @@ fn run(case: &Json, stage: &mut &'static str) -> Result<()> {
     let model = onnx::load_bytes(Bytes::from(bytes), External::Memory(&nothing), &options)?;
     *stage = "build";
     let memory_limit = case["memory_limit"].as_u64().unwrap_or(0) as usize;
-    let build = BuildOptions { threads: 1, memory_limit, ..BuildOptions::default() };
+    let threads = case["threads"].as_u64().unwrap_or(1) as usize;
+    let whole = case["whole"].as_bool().unwrap_or(false);
+    let build = BuildOptions { threads, whole, memory_limit, ..BuildOptions::default() };
     let engine = Engine::build(&Env::default_env(), &model, "cpu", &build, &Progress::default())?;
     let _ = (engine.inspect_json(), serde_json::to_string(engine.info()));
     *stage = "run";
@@ -82,12 +84,10 @@ fn main() {
     std::panic::set_hook(Box::new(|info| panics().push(info.to_string())));
     for line in std::io::stdin().lock().lines().map_while(std::result::Result::ok) {
         let mut stage = "load";
-        let result = serde_json::from_str::<Json>(&line)
-            .map_err(|e| bad(e))
-            .and_then(|case| {
-                let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&case, &mut stage)));
-                caught.unwrap_or_else(|_| Err(Error::new(mezzo::ErrorCode::Internal, "panic")))
-            });
+        let result = serde_json::from_str::<Json>(&line).map_err(bad).and_then(|case| {
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&case, &mut stage)));
+            caught.unwrap_or_else(|_| Err(Error::new(mezzo::ErrorCode::Internal, "panic")))
+        });
         let mut answer = json!({"stage": stage, "panics": std::mem::take(&mut *panics())});
         if let Err(e) = result {
             answer["error"] = json!(e.message());

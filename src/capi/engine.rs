@@ -48,10 +48,8 @@ impl From<Arc<Engine>> for EngineBody {
 }
 
 fn load_options(options: Option<&EngineOptionsBody>) -> LoadOptions {
-    options.map_or_else(LoadOptions::default, |o| LoadOptions {
-        threads: o.threads,
-        memory_limit: o.build.memory_limit,
-    })
+    options
+        .map_or_else(LoadOptions::default, |o| LoadOptions { threads: o.threads, memory_limit: o.build.memory_limit })
 }
 
 /// Builds an engine. The model is not needed afterwards.

@@ -296,6 +296,51 @@ class Mutator:
             dims = [self.rng.choice("nmk") for _ in dims]
         info.type.CopyFrom(helper.make_tensor_type_proto(kind.elem_type, dims))
 
+    # Changes of all inputs at once, which fit each other more often
+
+    def plain_inputs(self):
+        graph = self.model.graph
+        given = {i.name for i in graph.initializer}
+        return [i.type.tensor_type for i in graph.input if i.name not in given and i.type.HasField("tensor_type")]
+
+    def change_size(self):
+        """One size becomes another wherever an input has it."""
+        sizes = [d for t in self.plain_inputs() for d in t.shape.dim if d.HasField("dim_value")]
+        old, new = self.rng.choice(sizes).dim_value, self.rng.choice([0, 0, 1, 2, 5, 17, 2**31, "n"])
+        for d in sizes:
+            if d.dim_value == old:
+                d.Clear()
+                if new == "n":
+                    d.dim_param = new
+                else:
+                    d.dim_value = new
+        self.forget_shapes()
+
+    def change_all_types(self):
+        kinds = [t.elem_type for t in self.plain_inputs()]
+        old, new = self.rng.choice(kinds), self.rng.choice(TYPES)
+        for t in self.plain_inputs():
+            if t.elem_type == old:
+                t.elem_type = new
+        self.forget_shapes()
+
+    def change_rank(self):
+        for t in self.plain_inputs():
+            dims = [onnx.TensorShapeProto.Dimension.FromString(d.SerializeToString()) for d in t.shape.dim]
+            if self.rng.random() < 0.5:
+                dims.insert(0, onnx.TensorShapeProto.Dimension(dim_value=1))
+            else:
+                del dims[:1]
+            del t.shape.dim[:]
+            t.shape.dim.extend(dims)
+        self.forget_shapes()
+
+    def forget_shapes(self):
+        """What the model says of other values would contradict the change."""
+        del self.model.graph.value_info[:]
+        for output in self.model.graph.output:
+            output.ClearField("type")
+
     def change_input_type(self):
         info = self.rng.choice(self.graph.input)
         if info.type.WhichOneof("value") == "tensor_type":
@@ -390,10 +435,10 @@ class Mutator:
 
 
 # The likelier ones several times.
-CHANGES = 5 * [Mutator.change_attribute] + 3 * [Mutator.change_initializer, Mutator.freeze_input, Mutator.add_attribute,
+CHANGES = 5 * [Mutator.change_attribute] + 3 * [Mutator.change_size, Mutator.change_all_types, Mutator.change_initializer, Mutator.freeze_input, Mutator.add_attribute,
                Mutator.change_input_shape] + 2 * [Mutator.drop_attribute, Mutator.swap_inputs, Mutator.drop_input,
                Mutator.change_input_type, Mutator.change_opset, Mutator.replace_input] + [
     Mutator.repeat_attribute, Mutator.repeat_input, Mutator.change_outputs, Mutator.remove_node, Mutator.repeat_node,
-    Mutator.reorder_nodes, Mutator.change_op, Mutator.add_node, Mutator.rewire_output, Mutator.change_value_type,
+    Mutator.change_rank, Mutator.reorder_nodes, Mutator.change_op, Mutator.add_node, Mutator.rewire_output, Mutator.change_value_type,
     Mutator.nest_in_if, Mutator.nest_in_loop]
 OPS = sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""})

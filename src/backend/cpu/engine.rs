@@ -6,7 +6,8 @@ use super::memory::Pool;
 use super::plan::{self, Plan, Step};
 use super::threads::Threads;
 use crate::backend::{
-    Backend, BackendContext, EngineInfo, IoInfo, LoadOptions, LoadedEngine, PartSource, Progress, Section, SectionReader,
+    Backend, BackendContext, EngineInfo, IoInfo, LoadOptions, LoadedEngine, PartSource, Progress, Section,
+    SectionReader,
 };
 use crate::frontend::onnx::{self, External};
 use crate::model::{DataType, Model};
