@@ -32,7 +32,7 @@ from onnx.backend.test.loader import load_model_tests
 from mutations import FLOATS, INTS, Mutator
 
 MEMORY_LIMIT = 64 << 20  # what the engine is told
-ADDRESS_SPACE = 3 << 30  # what the process gets: allocations beyond it fail
+ADDRESS_SPACE = 1 << 30  # what the process gets: allocations beyond it fail, and end it
 CANCEL_MS, HANG_SECONDS = 2000, 10
 LARGEST_BASE = 200_000
 LARGEST_INPUT = 1 << 16

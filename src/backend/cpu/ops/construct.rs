@@ -136,7 +136,7 @@ fn eye_like(cx: &NodeCx) -> Built {
         let mut ones = Tensor::new(cx.pool, DataType::Uint8, vec![rows, columns])?;
         let data = ones.slice_mut::<u8>()?;
         data.fill(0);
-        for r in 0..rows {
+        for r in 0..if columns == 0 { 0 } else { rows } {
             if let Some(c) = (r as i64).checked_add(k)
                 && (0..columns as i64).contains(&c)
             {

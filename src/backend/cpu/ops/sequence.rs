@@ -1,7 +1,7 @@
 //! Sequences and optionals.
 
 use super::axes::axis;
-use super::control::Subgraph;
+use super::control::{LISTED, Subgraph};
 use super::{Built, Entry, Inputs, Kernel, NodeCx, entry, kernel, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
@@ -135,12 +135,18 @@ fn split(cx: &NodeCx) -> Built {
         let at = axis(at, x.rank())?;
         let n = x.dims()[at];
         let given = inputs.opt(1)?;
+        // Pieces without elements take no other memory.
+        let mut held = cx.pool.charge(0)?;
         let sizes: Vec<usize> = match given {
-            None => vec![1; n],
+            None => {
+                held.grow(n.saturating_mul(LISTED))?;
+                vec![1; n]
+            }
             Some(t) if t.rank() == 0 => {
                 let [size] = inputs.ints(1)?[..] else { bail!(ShapeMismatch, "a size must be a single number") };
                 let size = usize::try_from(size).ok().filter(|s| *s > 0);
                 let size = size.ok_or_else(|| err!(Execution, "pieces must have at least one element"))?;
+                held.grow(n.div_ceil(size).saturating_mul(LISTED))?;
                 (0..n.div_ceil(size)).map(|i| size.min(n - i * size)).collect()
             }
             Some(_) => super::axes::shape(&inputs.ints(1)?)?,
