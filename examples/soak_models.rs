@@ -3,8 +3,9 @@
 //!
 //! `{"model": "m.onnx", "inputs": {"x": VALUE, ...}, "half": false, "threads": 1, "whole": false, "memory_limit": 268435456, "cancel_ms": 3000}`
 //!
-//! `shared/values.rs` says what a VALUE is. The model is loaded, with `half` converted to FP16, written to memory and read
-//! again, built for the CPU backend, and run on the inputs; a run that takes longer than `cancel_ms` is cancelled. Each
+//! `shared/values.rs` says what a VALUE is. The model is loaded, with `half` converted to FP16 (with `bf16`, `pure` and
+//! `opset` otherwise), written to memory and read again, built for the CPU backend, with `"engine": FILE` saved and loaded,
+//! and run on the inputs; a run that takes longer than `cancel_ms` is cancelled. Each
 //! line of the answer is `{"stage": "load"}` (or "convert", "save", "build", "run", "done": where it ended) with `"error"`
 //! and `"code"` unless it is done, and with `"panics"`: the messages of all panics, caught ones too.
 
@@ -12,10 +13,11 @@
 mod values;
 
 use bytes::Bytes;
-use mezzo::backend::{BuildOptions, Progress, RunControl};
+use mezzo::backend::{self, BuildOptions, Progress, RunControl};
 use mezzo::engine::{Context, Engine, Env};
 use mezzo::frontend::onnx::{self, External};
-use mezzo::precision::{self, ConvertOptions};
+use mezzo::model::DataType;
+use mezzo::precision::{self, ConvertOptions, Policy};
 use mezzo::{Error, Result};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
@@ -38,7 +40,14 @@ fn run(case: &Json, stage: &mut &'static str) -> Result<()> {
     let mut model = onnx::load_file(Path::new(path), &options)?;
     if case["half"].as_bool().unwrap_or(false) {
         *stage = "convert";
-        let converted = precision::convert(&model, &ConvertOptions { keep_io: true, ..ConvertOptions::default() })?;
+        let mut options = ConvertOptions { keep_io: true, opset: case["opset"].as_i64(), ..ConvertOptions::default() };
+        if case["pure"].as_bool().unwrap_or(false) {
+            options.policy = Policy::Pure;
+        }
+        if case["bf16"].as_bool().unwrap_or(false) {
+            options.precision = DataType::Bfloat16;
+        }
+        let converted = precision::convert(&model, &options)?;
         let _ = (converted.report.to_text(), converted.report.to_json());
         model = converted.model;
     }
@@ -52,6 +61,13 @@ fn run(case: &Json, stage: &mut &'static str) -> Result<()> {
     let whole = case["whole"].as_bool().unwrap_or(false);
     let build = BuildOptions { threads, whole, memory_limit, ..BuildOptions::default() };
     let engine = Engine::build(&Env::default_env(), &model, "cpu", &build, &Progress::default())?;
+    let engine = match case["engine"].as_str().map(Path::new) {
+        Some(file) => {
+            engine.save(file)?;
+            Engine::load(&Env::default_env(), file, &backend::LoadOptions { threads, memory_limit })?
+        }
+        None => engine,
+    };
     let _ = (engine.inspect_json(), serde_json::to_string(engine.info()));
     *stage = "run";
     let mut context = Context::new(&engine)?;

@@ -222,6 +222,17 @@ def mutant(seed, index, fixtures, suite):
     return name, model, rng.random() < 0.3, Inputs(rng, data).of(model), mutator.done
 
 
+def options(seed, index, folder):
+    """How the mutant of that number is converted, and whether its engine is saved and loaded."""
+    rng = random.Random(f"options {seed} {index}")
+    chosen = {"bf16": rng.random() < 0.3, "pure": rng.random() < 0.3}
+    if rng.random() < 0.3:
+        chosen["opset"] = rng.randrange(7, 29)
+    if rng.random() < 0.2:
+        chosen["engine"] = str(folder / "mutant.engine")
+    return chosen
+
+
 def command(mezzo, path, folder):
     """What is wrong with what the command makes of the model, or None."""
     for words in (["convert", path, folder / "half.onnx"], ["inspect", path]):
@@ -256,7 +267,7 @@ def main():
             name, model, half, inputs, changes = mutant(arguments.seed, index, fixtures, suite)
             path.write_bytes(model.SerializeToString())
             case = {"model": str(path), "half": half, "threads": 1 + index % 2, "whole": index % 5 == 0, "memory_limit": MEMORY_LIMIT, "cancel_ms": CANCEL_MS,
-                    "inputs": inputs}
+                    "inputs": inputs, **options(arguments.seed, index, folder)}
             answer = runner.run(case)
             why = answer.get("died") or "; ".join(answer["panics"])
             if not why and answer.get("code") in BAD_CODES:
