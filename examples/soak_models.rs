@@ -1,13 +1,14 @@
-//! Takes models through all that Mezzo does with one, for `tests/python/soak_models.py`. Each line of standard input is a
-//! JSON object:
+//! Takes models through all that Mezzo does with one, for `tests/python/soak_models.py`. Each line of standard input is
+//! a JSON object, of which only the first two entries are needed:
 //!
-//! `{"model": "m.onnx", "inputs": {"x": VALUE, ...}, "half": false, "threads": 1, "whole": false, "memory_limit": 268435456, "cancel_ms": 3000}`
+//! `{"model": "m.onnx", "inputs": {"x": VALUE, ...}, "half": false, "bf16": false, "pure": false, "opset": 22,
+//! "engine": "m.engine", "threads": 1, "whole": false, "memory_limit": 67108864, "cancel_ms": 3000}`
 //!
-//! `shared/values.rs` says what a VALUE is. The model is loaded, with `half` converted to FP16 (with `bf16`, `pure` and
-//! `opset` otherwise), written to memory and read again, built for the CPU backend, with `"engine": FILE` saved and loaded,
-//! and run on the inputs; a run that takes longer than `cancel_ms` is cancelled. Each
-//! line of the answer is `{"stage": "load"}` (or "convert", "save", "build", "run", "done": where it ended) with `"error"`
-//! and `"code"` unless it is done, and with `"panics"`: the messages of all panics, caught ones too.
+//! `shared/values.rs` says what a VALUE is. The model is loaded, with `half` converted (to FP16, or as `bf16`, `pure` and
+//! `opset` say), written to memory and read again, built for the CPU backend, with `engine` saved there and loaded, and
+//! run on the inputs; a run that takes longer than `cancel_ms` is cancelled. Each line of the answer is
+//! `{"stage": "load"}` (or "convert", "save", "build", "run", "done": where it ended) with `"error"` and `"code"` unless
+//! it is done, and with `"panics"`: the messages of all panics, caught ones too.
 
 #[path = "shared/values.rs"]
 mod values;

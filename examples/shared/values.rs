@@ -1,7 +1,7 @@
 //! Values of the JSON lines that judges in other languages send:
 //!
-//! `{"dtype": 1, "dims": [2, 3], "file": "x.bin"}` (ONNX's type number, little-endian elements as ONNX packs them) or the
-//! same with `"hex"` in place of the file, `{"dims": [2], "strings": ["a", "b"]}`, `{"sequence": [VALUE, ...]}` or
+//! `{"dtype": 1, "dims": [2, 3], "file": "x.bin"}` (ONNX's type number, little-endian elements as ONNX packs them) or
+//! the same with `"hex"` in place of the file, `{"dims": [2], "strings": ["a", "b"]}`, `{"sequence": [VALUE, ...]}` or
 //! `{"optional": VALUE or null}`.
 
 use mezzo::backend::{TensorValue, Value};

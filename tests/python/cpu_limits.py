@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Models that ask for more than there is, and models that mutations found to break a kernel: each must end in its own error.
+"""Models that ask for more than there is, and models that broke something once: each must end in its own error.
 
     cargo build --example soak_models
     python tests/python/cpu_limits.py target/debug/examples/soak_models
@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from soak_models import BAD_CODES, Runner, encode
+from soak_inputs import encode
+from soak_runner import BAD_CODES, Runner
 
 MEMORY_LIMIT = 16 << 20
 LIMIT = f"limit is {MEMORY_LIMIT} bytes"
@@ -39,7 +40,8 @@ def graph(nodes, inputs, outputs, opset=21, frozen=()):
     given = []
     for i, (name, value) in enumerate(inputs.items()):
         if i not in frozen:
-            kind = value.get("dtype", STRING) if isinstance(value, dict) else helper.np_dtype_to_tensor_dtype(value.dtype)
+            encoded = isinstance(value, dict)
+            kind = value.get("dtype", STRING) if encoded else helper.np_dtype_to_tensor_dtype(value.dtype)
             given.append(helper.make_tensor_value_info(name, kind, None))
     constants = [numpy_helper.from_array(v, n) for i, (n, v) in enumerate(inputs.items()) if i in frozen]
     made = helper.make_graph(nodes, "case", given, [onnx.ValueInfoProto(name=o) for o in outputs], constants)
@@ -74,7 +76,8 @@ def cases():
     big = 2**62
     words = {"dims": [1], "strings": ["word"]}
     # More memory than the limit: the node, what it needs and the limit are named.
-    yield "Expand", one("Expand", array([1]), array([2**40], np.int64)), "OutOfMemory", ["Expand", "bytes are needed", LIMIT]
+    yield "Expand", one("Expand", array([1]), array([2**40], np.int64)), "OutOfMemory", \
+        ["Expand", "bytes are needed", LIMIT]
     yield "Tile", one("Tile", array([1, 2]), array([2**36], np.int64)), "OutOfMemory", ["Tile", LIMIT]
     yield "ConstantOfShape", one("ConstantOfShape", array([2**20, 2**20], np.int64)), "OutOfMemory", [LIMIT]
     yield "Range", one("Range", array(0, np.int64), array(2**50, np.int64), array(1, np.int64)), "OutOfMemory", [LIMIT]
@@ -120,10 +123,12 @@ def cases():
     yield "strings: Cast", one("Cast", np.zeros(2**19, np.uint8), to=STRING), "OutOfMemory", ["Cast", LIMIT]
     yield "sizes that overflow", one("ReduceSum", empty(FLOAT, [big, big, 0])), "InvalidArgument", ["no byte size"]
     # Attributes and types that a kernel took without a look.
-    yield "Split", one("Split", array([1, 2]), outputs=2, num_outputs=2**62), "InvalidModel", ["num_outputs", "2 outputs"]
+    yield "Split", one("Split", array([1, 2]), outputs=2, num_outputs=2**62), "InvalidModel", \
+        ["num_outputs", "2 outputs"]
     yield "Split sizes", one("Split", array([1, 2]), array([2**62, 2**62], np.int64), outputs=2), "ShapeMismatch", []
     yield "Dropout", one("Dropout", array([1]), array(0.5), array([1])), "TypeMismatch", ["training_mode", "bool"]
-    yield "DynamicQuantizeLinear", one("DynamicQuantizeLinear", array([1], np.int64), outputs=3), "TypeMismatch", ["fp32"]
+    yield "DynamicQuantizeLinear", one("DynamicQuantizeLinear", array([1], np.int64), outputs=3), "TypeMismatch", \
+        ["fp32"]
     heads = [np.ones((1, 1, 4), np.float32), empty(FLOAT, [1, 0, 4]), empty(FLOAT, [1, 0, 4])]
     yield "Attention over nothing", one("Attention", *heads, opset=24, q_num_heads=2, kv_num_heads=2), "done", []
     rows = [empty(FLOAT, [1, 1, 2**40, 0]), empty(FLOAT, [1, 1, 2, 0]), empty(FLOAT, [1, 1, 2, 0])]
@@ -166,7 +171,8 @@ def main():
                                  "inputs": values})
             got = answer.get("code", answer.get("stage", "died"))
             count += 1
-            if got in BAD_CODES or got != (code or got) or "died" in answer or answer.get("panics") or not all(p in answer.get("error", "") for p in parts):
+            wrong = got in BAD_CODES or got != (code or got) or "died" in answer or answer.get("panics")
+            if wrong or not all(part in answer.get("error", "") for part in parts):
                 bad += 1
                 print(f"{name}: {code} with {parts} was expected, but: {answer}", file=sys.stderr)
     runner.stop()

@@ -1,16 +1,20 @@
 """Structured changes of ONNX models, of which most still load: what soak_models.py feeds to Mezzo."""
 
+import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
+from mutations_nesting import Nesting, names_of
+
 INTS = [-1, 0, 1, 2, 3, 5, -2, -7, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63)]
 FLOATS = [0.0, -1.0, 1e-30, 1e30, -1e30, float("inf"), float("-inf"), float("nan"), 0.5, 65504.0, 1e308]
-STRINGS = [b"", b"x", b"linear", b"cubic", b"nearest", b"SAME_UPPER", b"VALID", b"reflect", b"wrap", b"edge", b"\xff\xfe",
+STRINGS = [b"", b"x", b"linear", b"cubic", b"nearest", b"SAME_UPPER", b"VALID", b"reflect", b"wrap", b"edge",
+           b"\xff\xfe",
            b"LINEAR", b"TF", b"max", b"add", b"ab,bc->ac", b"...->...", b"ii", b"(a+)+$", b"NOTSET", b"reverse",
            b"bidirectional", b"half_pixel", b"align_corners", b"tf_crop_and_resize"]
-NAMES = ["axis", "axes", "pads", "strides", "dilations", "kernel_shape", "group", "keepdims", "perm", "to", "mode", "alpha",
-         "epsilon", "blocksize", "auto_pad", "ceil_mode", "direction", "hidden_size", "num_outputs", "output_padding",
-         "output_shape", "transA", "transB", "value", "k", "largest", "exclusive", "reverse", "batch_dims", "allowzero",
+NAMES = ["axis", "axes", "pads", "strides", "dilations", "kernel_shape", "group", "keepdims", "perm", "to", "mode",
+         "alpha", "epsilon", "blocksize", "auto_pad", "ceil_mode", "direction", "hidden_size", "num_outputs",
+         "output_padding", "output_shape", "transA", "transB", "value", "k", "largest", "exclusive", "reverse", "batch_dims", "allowzero",
          "block_size", "layout", "storage_order", "count_include_pad", "sampling_ratio", "output_height", "onesided",
          "equation", "q_num_heads", "kv_num_heads", "num_heads", "is_causal", "size", "bias", "stash_type", "saturate"]
 TYPES = [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.INT64,
@@ -32,12 +36,7 @@ def graphs_of(graph):
     return found
 
 
-def names_of(graph):
-    """Names that nodes of the graph may read."""
-    return [v.name for v in graph.input] + [i.name for i in graph.initializer] + [o for n in graph.node for o in n.output if o]
-
-
-class Mutator:
+class Mutator(Nesting):
     """Changes one model. `data` holds arrays for its inputs, of which some become constants."""
 
     def __init__(self, rng, model, data):
@@ -159,8 +158,9 @@ class Mutator:
         node = self.graph.node[index]
         del self.graph.node[index]
         # What it made is taken from what it read, so that the graph stays whole.
+        known = [*node.input, *(i.name for i in self.graph.input), ""]
         for old in node.output:
-            self.rename_reads(old, next((i for i in node.input if i), self.graph.input[0].name if self.graph.input else ""))
+            self.rename_reads(old, next((i for i in known if i), ""))
 
     def rename_reads(self, old, new):
         for graph in graphs_of(self.graph):
@@ -276,7 +276,6 @@ class Mutator:
             size *= d
         if size > MAX_ELEMENTS:
             return
-        import numpy as np
         tensor.CopyFrom(numpy_helper.from_array(np.resize(values, changed).astype(values.dtype), tensor.name))
 
     def change_input_shape(self):
@@ -348,97 +347,19 @@ class Mutator:
 
     def change_value_type(self):
         info = self.rng.choice([*self.graph.value_info, *self.graph.output])
-        info.type.CopyFrom(helper.make_tensor_type_proto(self.rng.choice(TYPES), self.rng.choice([None, [2], ["n", 0]])))
-
-    # Control flow around everything
-
-    def body(self, name, inputs, first):
-        """The main graph's nodes as a body that reads everything else from outside; its outputs after `first`."""
-        graph = self.model.graph
-        body = helper.make_graph(list(graph.node), name, inputs, first)
-        for output in graph.output:
-            body.output.append(onnx.ValueInfoProto(name=output.name))
-        return body
-
-    def outside(self, node, outer):
-        graph = self.model.graph
-        names = {o.name: n for o, n in zip(graph.output, outer)}
-        del graph.node[:]
-        graph.node.append(node)
-        for output in graph.output:
-            output.name = names[output.name]
-            output.ClearField("type")
-        del graph.value_info[:]
-
-    def constant(self, name, kind, values, dims=()):
-        self.model.graph.initializer.append(helper.make_tensor(name, kind, dims, values))
-        return name
-
-    def nest_in_if(self):
-        graph = self.model.graph
-        outer = [self.fresh() for _ in graph.output]
-        condition = self.constant(self.fresh(), TensorProto.BOOL, [self.rng.random() < 0.5])
-        then, other = self.body("then", [], []), self.body("else", [], [])
-        if self.rng.random() < 0.3:
-            del other.output[self.rng.randrange(len(other.output))]
-        self.outside(helper.make_node("If", [condition], outer, then_branch=then, else_branch=other), outer)
-
-    def nest_in_loop(self):
-        graph = self.model.graph
-        outer = [self.fresh() for _ in graph.output]
-        trips = self.rng.choice([-1, 0, 1, 2, 3, 5, 17, 1000, 10**6, 2**31, 2**63 - 1])
-        count = self.constant(self.fresh(), TensorProto.INT64, [trips])
-        number, go, going = self.fresh(), self.fresh(), self.fresh()
-        inputs = [helper.make_tensor_value_info(number, TensorProto.INT64, []),
-                  helper.make_tensor_value_info(go, TensorProto.BOOL, [])]
-        nodes = [helper.make_node("Identity", [go], [going])]
-        if self.rng.random() < 0.5:
-            limit = self.fresh()
-            nodes = [helper.make_node("Constant", [], [limit], value=helper.make_tensor("", TensorProto.INT64, [],
-                                                                                        [self.rng.randrange(5)])),
-                     helper.make_node("Less", [number, limit], [going])]
-        carried, start = [], []
-        if self.rng.random() < 0.5:
-            # A value that grows with every round.
-            grows = self.rng.choice(["Optional", "Unsqueeze0", "Concat", "Tile", "Add", "SequenceInsert", "Exp"])
-            inside, next_ = self.fresh(), self.fresh()
-            first = self.rng.choice(names_of(graph))
-            inputs.append(onnx.ValueInfoProto(name=inside))
-            nodes += self.growth(grows, inside, next_)
-            carried, start = [onnx.ValueInfoProto(name=next_)], [first]
-            if grows == "SequenceInsert":
-                start = [self.fresh()]
-        body = self.body("body", inputs, [helper.make_tensor_value_info(going, TensorProto.BOOL, []), *carried])
-        body.node.extend(nodes)
-        made = [self.fresh() for _ in carried]
-        loop = helper.make_node("Loop", [count, "", *start], [*made, *outer], body=body)
-        self.outside(loop, outer)
-        if start and start[0].startswith("mutated_") and start[0] not in names_of(graph):
-            graph.node.insert(0, helper.make_node("SequenceEmpty", [], start))
-        for name in made:
-            graph.output.append(onnx.ValueInfoProto(name=name))
-
-    def growth(self, kind, inside, made):
-        if kind == "Unsqueeze0":
-            zero = self.fresh()
-            return [helper.make_node("Constant", [], [zero], value=helper.make_tensor("", TensorProto.INT64, [1], [0])),
-                    helper.make_node("Unsqueeze", [inside, zero], [made])]
-        if kind == "Concat":
-            return [helper.make_node("Concat", [inside, inside], [made], axis=0)]
-        if kind == "SequenceInsert":
-            return [helper.make_node("SequenceInsert", [inside, self.model.graph.input[0].name], [made])]
-        if kind == "Tile":
-            shape, two = self.fresh(), self.fresh()
-            return [helper.make_node("Shape", [inside], [shape]), helper.make_node("Add", [shape, shape], [two]),
-                    helper.make_node("Tile", [inside, two], [made])]
-        return [helper.make_node(kind, [inside, inside] if kind == "Add" else [inside], [made])]
+        shape = self.rng.choice([None, [2], ["n", 0]])
+        info.type.CopyFrom(helper.make_tensor_type_proto(self.rng.choice(TYPES), shape))
 
 
 # The likelier ones several times.
-CHANGES = 5 * [Mutator.change_attribute] + 3 * [Mutator.change_size, Mutator.change_all_types, Mutator.change_initializer, Mutator.freeze_input, Mutator.add_attribute,
-               Mutator.change_input_shape] + 2 * [Mutator.drop_attribute, Mutator.swap_inputs, Mutator.drop_input,
-               Mutator.change_input_type, Mutator.change_opset, Mutator.replace_input] + [
+CHANGES = [
+    *5 * [Mutator.change_attribute],
+    *3 * [Mutator.change_size, Mutator.change_all_types, Mutator.change_initializer, Mutator.freeze_input,
+          Mutator.add_attribute, Mutator.change_input_shape],
+    *2 * [Mutator.drop_attribute, Mutator.swap_inputs, Mutator.drop_input, Mutator.change_input_type,
+          Mutator.change_opset, Mutator.replace_input],
     Mutator.repeat_attribute, Mutator.repeat_input, Mutator.change_outputs, Mutator.remove_node, Mutator.repeat_node,
-    Mutator.change_rank, Mutator.reorder_nodes, Mutator.change_op, Mutator.add_node, Mutator.rewire_output, Mutator.change_value_type,
-    Mutator.nest_in_if, Mutator.nest_in_loop]
+    Mutator.change_rank, Mutator.reorder_nodes, Mutator.change_op, Mutator.add_node, Mutator.rewire_output,
+    Mutator.change_value_type, Mutator.nest_in_if, Mutator.nest_in_loop,
+]
 OPS = sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""})
