@@ -174,6 +174,8 @@ static void memory_limit(void)
     OK(mezzo_engine_options_set_memory_limit(options, 6000));
     OK(mezzo_engine_build(NULL, model, "cpu", options, &engine));
     limited(engine);
+    REFUSED(mezzo_engine_build(NULL, model, "tensorrt", options, &loaded), MEZZO_ERROR_UNSUPPORTED, "memory limit",
+            "'tensorrt.workspace'");
     const char *path = scratch("limited.engine");
     OK(mezzo_engine_save_file(engine, path));
     OK(mezzo_engine_load_file(NULL, path, options, &loaded));

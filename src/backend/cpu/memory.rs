@@ -53,9 +53,7 @@ impl Pool {
         let block = match state.take(capacity) {
             Some(block) => block,
             None => {
-                // Free blocks of other sizes count too: what the machine gives stays within the limit.
-                let held = state.live.saturating_add(state.idle).saturating_add(capacity);
-                let unused = state.give_back(held.saturating_sub(self.limit));
+                let unused = state.make_room(capacity, self.limit);
                 drop(state);
                 drop(unused);
                 let block = Block::allocate(capacity, None)?;
@@ -131,9 +129,14 @@ impl State {
         Some(block)
     }
 
-    /// Takes free blocks out, the largest first, until they are `bytes` or none is left. The caller drops them.
-    fn give_back(&mut self, bytes: usize) -> Vec<Block> {
+    /// Takes free blocks out, the largest first, until `needed` more bytes stay within the limit or none is left: free
+    /// blocks count too in what the machine has to give. The caller drops them.
+    fn make_room(&mut self, needed: usize, limit: usize) -> Vec<Block> {
+        let bytes = self.live.saturating_add(self.idle).saturating_add(needed).saturating_sub(limit);
         let (mut all, mut given) = (Vec::new(), 0);
+        if bytes == 0 {
+            return all;
+        }
         while given < bytes
             && let Some(mut entry) = self.free.last_entry()
         {
@@ -157,9 +160,12 @@ impl Charge {
         if let Some(pool) = self.pool.upgrade() {
             let mut state = pool.state.lock();
             pool.check(&state, bytes, bytes)?;
+            let unused = state.make_room(bytes, pool.limit);
             state.live += bytes;
             state.peak = state.peak.max(state.live);
             self.bytes += bytes;
+            drop(state);
+            drop(unused);
         }
         Ok(())
     }
@@ -255,5 +261,9 @@ mod tests {
         assert!(charge.grow(2000).is_err() && charge.grow(1000).is_ok());
         drop(charge);
         assert!(pool.allocate(9000).is_ok());
+        // The block that came back makes room.
+        let charge = pool.charge(9000).unwrap();
+        assert_eq!(pool.state.lock().idle, 0);
+        drop(charge);
     }
 }

@@ -288,7 +288,9 @@ impl Tensor {
                 let Storage::Bytes(all) = Storage::from_vec(words) else { unreachable!("a vector is bytes") };
                 Tensor { data: Data::Shared(all.slice(..m.bytes().len())), ..self.clone() }
             }
-            _ => self.clone(),
+            // The copy does not hold a share of the pool's limit.
+            Data::Strings(s) => Tensor { data: strings(s.elements.clone(), None), ..self.clone() },
+            Data::Shared(_) => self.clone(),
         }
     }
 
