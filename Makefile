@@ -4,6 +4,8 @@ CARGO    ?= cargo
 PYTHON   ?= python3
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
+# Another one makes other models in `make soak`.
+SEED     ?= 0
 DIGITS   := tests/data/digits
 # What tools/setup.sh installed, on the paths.
 WITH     := . tools/env.sh;
@@ -68,6 +70,10 @@ soak: command install
 	$(CARGO) test --release --locked --features cli -- --ignored
 	$(CARGO) build --release --locked --example onnx_roundtrip
 	$(WITH) $(PYTHON) tests/python/onnx_roundtrip.py "$(TARGET)/release/examples/onnx_roundtrip"
+	$(CARGO) build --locked --features cli --example soak_models
+	$(WITH) $(PYTHON) tests/python/make_models.py build/fixtures
+	$(WITH) $(PYTHON) tests/python/soak_models.py "$(TARGET)/debug/examples/soak_models" --fixtures build/fixtures \
+	    --count 10000 --seed "$(SEED)" --mezzo "$(TARGET)/release/mezzo"
 
 check:
 	$(CARGO) fmt --check

@@ -2,48 +2,20 @@
 //!
 //! `{"model": "m.onnx", "inputs": {"x": VALUE, ...}, "output_folder": "out", "threads": 1, "repeat": 0}`
 //!
-//! VALUE is `{"dtype": 1, "dims": [2, 3], "file": "x.bin"}` (ONNX's type number, little-endian elements as ONNX packs
-//! them), `{"dims": [2], "strings": ["a", "b"]}`, `{"sequence": [VALUE, ...]}` or `{"optional": VALUE or null}`. Each line of
-//! the answer is `{"outputs": {name: VALUE}, "ms": [...]}`, or `{"error": ..., "code": ...}`. With `repeat`, the run is
-//! repeated that often and the milliseconds of each are told.
+//! `shared/values.rs` says what a VALUE is. Each line of the answer is `{"outputs": {name: VALUE}, "ms": [...]}`, or
+//! `{"error": ..., "code": ...}`. With `repeat`, the run is repeated that often and the milliseconds of each are told.
 
-use mezzo::backend::{self, BuildOptions, Progress, RunControl, TensorValue, Value};
+#[path = "shared/values.rs"]
+mod values;
+
+use mezzo::backend::{self, BuildOptions, Progress, RunControl, Value};
 use mezzo::frontend::onnx;
-use mezzo::model::DataType;
-use mezzo::{Error, ErrorCode, Result};
+use mezzo::{Error, Result};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
-
-fn bad(what: impl std::fmt::Display) -> Error {
-    Error::new(ErrorCode::InvalidArgument, what.to_string())
-}
-
-fn dims(v: &Json) -> Vec<usize> {
-    v["dims"].as_array().into_iter().flatten().filter_map(|d| d.as_u64()).map(|d| d as usize).collect()
-}
-
-fn read(v: &Json) -> Result<Value> {
-    if let Some(file) = v["file"].as_str() {
-        let code = v["dtype"].as_i64().unwrap_or(0) as i32;
-        let dtype = DataType::from_onnx(code).ok_or_else(|| bad("unknown dtype"))?;
-        let bytes = std::fs::read(file).map_err(|e| Error::io(file, &e))?;
-        return Ok(Value::Tensor(TensorValue::copy_of(dtype, dims(v), &bytes)?));
-    }
-    if let Some(list) = v["strings"].as_array() {
-        let elements = list.iter().map(|s| s.as_str().unwrap_or_default().as_bytes().to_vec()).collect::<Vec<_>>();
-        return Ok(Value::Strings { dims: dims(v), elements: elements.into() });
-    }
-    if let Some(list) = v["sequence"].as_array() {
-        return Ok(Value::Sequence(list.iter().map(read).collect::<Result<_>>()?));
-    }
-    match v.get("optional") {
-        Some(Json::Null) => Ok(Value::Optional(None)),
-        Some(inner) => Ok(Value::Optional(Some(Box::new(read(inner)?)))),
-        None => Err(bad(format!("not a value: {v}"))),
-    }
-}
+use values::{bad, read};
 
 fn write(v: &Value, path: &Path) -> Result<Json> {
     Ok(match v {

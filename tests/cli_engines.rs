@@ -187,6 +187,20 @@ fn an_engine_gives_what_its_model_gives() {
 }
 
 #[test]
+fn a_memory_limit_holds_for_models_and_engines() {
+    let folder = Folder::new("limit");
+    let engine = folder.file("m.engine");
+    succeeds(&["build", &digits(), &engine]);
+    for file in [&digits(), &engine] {
+        let run =
+            |limit| ["run", file, "--random-inputs", "1", "--input-shape", "image=64x1x8x8", "--memory-limit", limit];
+        refused(&run("4K"), 1, &["node", "bytes are needed", "the memory limit is 4096 bytes"]);
+        succeeds(&run("100M"));
+        refused(&run("much"), 2, &["'much'", "500M"]);
+    }
+}
+
+#[test]
 fn build_converts_first_where_asked() {
     let folder = Folder::new("build");
     let (model, engine) = (folder.file("m.onnx"), folder.file("m.engine"));

@@ -1413,6 +1413,17 @@ MEZZO_NODISCARD
 mezzo_error_t *mezzo_engine_options_set_threads(mezzo_engine_options_t *options,
                                                 size_t threads);
 
+/// Sets how many bytes the intermediate values of one execution on the CPU backend may take; 0, the default, is the
+/// machine's memory. An execution that needs more ends with MEZZO_ERROR_OUT_OF_MEMORY, and the message names the node, the
+/// bytes it needs, the bytes in use and the limit. Constants and inputs do not count.
+///
+/// An engine file does not keep the limit: it is asked for again when the engine is loaded. The TensorRT backends refuse
+/// it: they have tensorrt.workspace.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_engine_options_set_memory_limit(mezzo_engine_options_t *options,
+                                                     size_t bytes);
+
 /// Sets a callback that watches a build and can stop it. `callback` NULL takes it away again.
 ///
 /// `release(user)` is called once, when the options are freed or another callback is set (after a build that is still
@@ -1427,6 +1438,7 @@ mezzo_error_t *mezzo_engine_options_set_progress(mezzo_engine_options_t *options
 /// Sets an option by name.
 ///
 /// - threads: see mezzo_engine_options_set_threads().
+/// - memory_limit: see mezzo_engine_options_set_memory_limit().
 /// - profile: adds a profile, the smallest, most frequent and largest shapes of dynamic inputs, as in
 ///   "image=1x3x224x224:8x3x224x224:32x3x224x224" (several inputs are separated by semicolons). The TensorRT backends need
 ///   one for a model with dynamic inputs; the CPU backend takes any shape.

@@ -585,6 +585,9 @@ public:
 
     EngineOptions() : Object(mezzo_engine_options_new()) {}
     Status threads(std::size_t threads) { return detail::status(mezzo_engine_options_set_threads(get(), threads)); }
+    Status memory_limit(std::size_t bytes) {
+        return detail::status(mezzo_engine_options_set_memory_limit(get(), bytes));
+    }
     Status progress(Progress progress) {
         auto user = std::make_unique<Progress>(std::move(progress));
         auto call = [](void *u, const char *phase, float fraction) {

@@ -91,6 +91,8 @@ impl IoDim {
 pub struct LoadOptions {
     /// Threads an execution uses, the calling one included; 0 is one per core.
     pub threads: usize,
+    /// As [`BuildOptions::memory_limit`](super::BuildOptions::memory_limit).
+    pub memory_limit: usize,
 }
 
 /// One named part of an engine file, written piece by piece.

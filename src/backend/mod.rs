@@ -51,6 +51,9 @@ pub trait Backend: Send + Sync {
 pub struct BuildOptions {
     /// Threads an execution uses, the calling one included; 0 is one per core.
     pub threads: usize,
+    /// Bytes that the activations of one execution on the CPU backend may take; 0 is the machine's memory. An execution
+    /// that needs more ends with `OutOfMemory`.
+    pub memory_limit: usize,
     /// The CPU backend computes every node in every run, constant ones too, so that a tap sees every value. For
     /// calibration and debugging.
     pub whole: bool,

@@ -48,7 +48,8 @@ impl From<Arc<Engine>> for EngineBody {
 }
 
 fn load_options(options: Option<&EngineOptionsBody>) -> LoadOptions {
-    LoadOptions { threads: options.map_or(0, |o| o.threads) }
+    options
+        .map_or_else(LoadOptions::default, |o| LoadOptions { threads: o.threads, memory_limit: o.build.memory_limit })
 }
 
 /// Builds an engine. The model is not needed afterwards.

@@ -60,6 +60,14 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
         },
     },
     Key {
+        name: "memory_limit",
+        values: "a number of bytes, 0 for the machine's memory",
+        set: |o, v| {
+            o.build.memory_limit = v.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
         name: "profile",
         values: "INPUT=MIN:OPT:MAX, several inputs separated by semicolons, as in image=1x3x224x224:8x3x224x224:32x3x224x224",
         set: |o, v| {
@@ -139,6 +147,27 @@ pub unsafe extern "C" fn mezzo_engine_options_set_threads(
     }
 }
 
+/// Sets how many bytes the intermediate values of one execution on the CPU backend may take; 0, the default, is the
+/// machine's memory. An execution that needs more ends with MEZZO_ERROR_OUT_OF_MEMORY, and the message names the node, the
+/// bytes it needs, the bytes in use and the limit. Constants and inputs do not count.
+///
+/// An engine file does not keep the limit: it is asked for again when the engine is loaded. The TensorRT backends refuse
+/// it: they have tensorrt.workspace.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_engine_options_set_memory_limit(
+    options: *mut mezzo_engine_options_t,
+    bytes: usize,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_engine_options_set_memory_limit", |c| {
+            c.get_mut("options", options)?.build.memory_limit = bytes;
+            Ok(())
+        })
+    }
+}
+
 /// Sets a callback that watches a build and can stop it. `callback` NULL takes it away again.
 ///
 /// `release(user)` is called once, when the options are freed or another callback is set (after a build that is still
@@ -164,6 +193,7 @@ pub unsafe extern "C" fn mezzo_engine_options_set_progress(
 /// Sets an option by name.
 ///
 /// - threads: see mezzo_engine_options_set_threads().
+/// - memory_limit: see mezzo_engine_options_set_memory_limit().
 /// - profile: adds a profile, the smallest, most frequent and largest shapes of dynamic inputs, as in
 ///   "image=1x3x224x224:8x3x224x224:32x3x224x224" (several inputs are separated by semicolons). The TensorRT backends need
 ///   one for a model with dynamic inputs; the CPU backend takes any shape.
@@ -200,6 +230,7 @@ mod tests {
         for (key, value) in [
             ("profile", "x=1:2:3"),
             ("profile", "x=4;y=1x2"),
+            ("memory_limit", "123456"),
             ("tensorrt.library", "/opt/trt"),
             ("tensorrt.allow_untested", "true"),
             ("tensorrt.workspace", "1048576"),
@@ -209,6 +240,7 @@ mod tests {
             keys::set(KEYS, &mut options, key, value).unwrap();
         }
         assert_eq!(options.build.profiles.len(), 2);
+        assert_eq!(options.build.memory_limit, 123_456);
         assert_eq!(options.build.profiles[0]["x"].max, [3]);
         let trt = &options.build.tensorrt;
         assert_eq!(trt.library.as_deref(), Some(std::path::Path::new("/opt/trt")));
@@ -216,6 +248,7 @@ mod tests {
         assert_eq!(trt.optimization_level, Some(3));
         for (key, value) in [
             ("profile", "x"),
+            ("memory_limit", "1M"),
             ("tensorrt.library", ""),
             ("tensorrt.workspace", "-1"),
             ("tensorrt.optimization_level", "6"),

@@ -57,7 +57,7 @@ impl Engine {
         let (info, sections) = container::read(&bytes)?;
         let backend = backend::find(&info.backend)?;
         backend.accepts(&info.backend_version)?;
-        let options = LoadOptions { threads: env.threads(options.threads) };
+        let options = LoadOptions { threads: env.threads(options.threads), ..options.clone() };
         let loaded = backend.load(&sections, &options)?;
         Ok(Arc::new(Engine { env: env.clone(), backend, loaded }))
     }

@@ -39,9 +39,14 @@ fn apply_graph(graph: &mut Graph, opset: i64, outer: &Known, removed: &mut usize
         }
         refuse_training(&node, opset, &known)?;
         let mask_wanted = node.outputs.get(1).is_some_and(|m| read.contains(m) || outputs.contains(m));
-        if node.is("Dropout") && !mask_wanted {
+        // One without an input is left to the type checker, which names it.
+        if node.is("Dropout")
+            && !mask_wanted
+            && let (Some(input), Some(output)) = (node.inputs.first().cloned(), node.outputs.first().cloned())
+            && !input.is_empty()
+            && !output.is_empty()
+        {
             *removed += 1;
-            let (input, output) = (node.inputs[0].clone(), node.outputs[0].clone());
             if outputs.contains(&output) {
                 // The graph's output keeps its name.
                 node.op_type = "Identity".into();

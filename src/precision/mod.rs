@@ -158,8 +158,14 @@ pub fn convert(model: &Model, options: &ConvertOptions) -> Result<Converted> {
     report.bytes_before = model.weight_bytes();
     report.bytes_after = converted.weight_bytes();
     report.check_share(options.min_half_share)?;
-    infer::check_declared(&converted, &options.declared).map_err(|e| {
-        err!(Internal, "the converted model does not pass the type checker, and is not returned: {e}. Please report it")
-    })?;
+    if let Err(e) = infer::check_declared(&converted, &options.declared) {
+        // What is wrong with the model itself is told of the model itself, in its own names and types.
+        infer::check_declared(&source, &options.declared)
+            .map_err(|e| err!(InvalidModel, "the model does not pass the type checker: {e}"))?;
+        bail!(
+            Internal,
+            "the converted model does not pass the type checker, and is not returned: {e}. Please report it"
+        );
+    }
     Ok(Converted { model: converted, report })
 }

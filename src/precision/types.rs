@@ -207,7 +207,16 @@ impl Types {
 pub(super) fn half_constant(facts: &Facts, d: &Decisions, options: &ConvertOptions, v: ValueId) -> Result<Tensor> {
     let value = &facts.values[v];
     let Some(tensor) = &value.constant else {
-        crate::bail!(Internal, "'{}' is no constant", value.name);
+        if let Origin::Node(node) = value.origin
+            && facts.attribute(node, "sparse_value").is_some()
+        {
+            crate::bail!(Unsupported, "the constant '{}' is sparse: the conversion takes dense ones", value.name);
+        }
+        crate::bail!(
+            InvalidModel,
+            "'{}' is made by a Constant without a value: it must have exactly one attribute, the value",
+            value.name
+        );
     };
     let target = options.precision;
     let mut rule = OutOfRange::Infinity;

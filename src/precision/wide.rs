@@ -40,7 +40,8 @@ fn source_of(facts: &Facts, d: &mut Decisions, node: NodeId, wide: &[Source]) ->
     let op = facts.op(node);
     if let Some(tensor) = attribute_constant(facts, node) {
         let s = constants::stats(&tensor, crate::model::DataType::Float16)?;
-        return Ok((s.overflows > 0).then(|| (facts.nodes[node].node.outputs[0].to_string(), s.worst)));
+        let name = || facts.nodes[node].node.outputs.first().map_or_else(String::new, |o| o.to_string());
+        return Ok((s.overflows > 0).then(|| (name(), s.worst)));
     }
     for i in 0..facts.nodes[node].inputs.len() {
         let Some(v) = facts.input(node, i) else { continue };

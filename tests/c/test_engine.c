@@ -147,6 +147,52 @@ static void progress(void)
     mezzo_model_free(model);
 }
 
+/* What needs more memory than the caller allows is an error that says so, and the context runs on with less. */
+static void limited(mezzo_engine_t *engine)
+{
+    mezzo_context_t *context = NULL;
+    static const float zeros[3000];
+    mezzo_value_t *small = floats(2, 3, x_data), *large = floats(1000, 3, zeros);
+    OK(mezzo_context_new(engine, &context));
+    OK(mezzo_context_bind(context, "x", large));
+    REFUSED(mezzo_context_run(context, NULL), MEZZO_ERROR_OUT_OF_MEMORY, "node", "8000 bytes", "in use",
+            "limit is 6000 bytes", "raise");
+    OK(mezzo_context_bind(context, "x", small));
+    OK(mezzo_context_run(context, NULL));
+    mezzo_value_free(small);
+    mezzo_value_free(large);
+    mezzo_context_free(context);
+}
+
+static void memory_limit(void)
+{
+    pb bytes = linear_model();
+    mezzo_model_t *model = NULL;
+    mezzo_engine_t *engine = NULL, *loaded = NULL;
+    mezzo_engine_options_t *options = mezzo_engine_options_new();
+    OK(mezzo_model_load_memory(NULL, bytes.data, bytes.size, NULL, NULL, NULL, &model));
+    OK(mezzo_engine_options_set_memory_limit(options, 6000));
+    OK(mezzo_engine_build(NULL, model, "cpu", options, &engine));
+    limited(engine);
+    REFUSED(mezzo_engine_build(NULL, model, "tensorrt", options, &loaded), MEZZO_ERROR_UNSUPPORTED, "memory limit",
+            "'tensorrt.workspace'");
+    const char *path = scratch("limited.engine");
+    OK(mezzo_engine_save_file(engine, path));
+    OK(mezzo_engine_load_file(NULL, path, options, &loaded));
+    limited(loaded);
+    mezzo_engine_free(loaded);
+    /* The file does not keep the limit. */
+    OK(mezzo_engine_options_set(options, "memory_limit", "0"));
+    OK(mezzo_engine_load_file(NULL, path, options, &loaded));
+    runs(loaded);
+    REFUSED(mezzo_engine_options_set(options, "memory_limit", "much"), MEZZO_ERROR_INVALID_ARGUMENT, "'much'", "bytes");
+    mezzo_engine_free(loaded);
+    mezzo_engine_free(engine);
+    mezzo_engine_options_free(options);
+    mezzo_model_free(model);
+    pb_free(&bytes);
+}
+
 static void bound(void)
 {
     mezzo_engine_t *engine = linear_engine();
@@ -454,6 +500,7 @@ void test(void)
     not_buildable();
     progress();
     bound();
+    memory_limit();
     stored();
     compared();
     watched();

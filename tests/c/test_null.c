@@ -71,6 +71,7 @@ static void calls_that_can_fail(void)
     NULLS(mezzo_calibrator_range, "calibrator", NULL, NULL, NULL, NULL);
     NULLS(mezzo_model_convert, "model", NULL, NULL, NULL, NULL);
     NULLS(mezzo_engine_options_set_threads, "options", NULL, 1);
+    NULLS(mezzo_engine_options_set_memory_limit, "options", NULL, 1);
     NULLS(mezzo_engine_options_set_progress, "options", NULL, NULL, NULL, NULL);
     NULLS(mezzo_engine_options_set, "options", NULL, NULL, NULL);
     NULLS(mezzo_engine_build, "model", NULL, NULL, NULL, NULL, NULL);

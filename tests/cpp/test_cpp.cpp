@@ -140,6 +140,7 @@ void whole_way(const std::string &scratch, const std::string &fixtures) {
 
     int steps = 0;
     mezzo::EngineOptions engine_options;
+    MUST(engine_options.memory_limit(std::size_t{1} << 30));
     MUST(engine_options.progress([&](const char *, float) { return ++steps > 0; }));
     auto full = MUST(mezzo::Engine::build(model, "cpu", engine_options, env));
     auto half = MUST(mezzo::Engine::build(converted.model));

@@ -7,7 +7,7 @@ use super::tensor::Tensor;
 use super::value::Val;
 use crate::backend::{BackendContext, IoInfo, LoadedEngine, RunControl, TensorValue, Value};
 use crate::model::DataType;
-use crate::sys::memory::{ForeignAllocator, physical_bytes};
+use crate::sys::memory::ForeignAllocator;
 use crate::{Result, bail, err};
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub struct CpuContext {
 impl CpuContext {
     /// Opens a context.
     pub fn new(engine: Arc<CpuEngine>) -> Self {
-        CpuContext { engine, pool: Pool::new(physical_bytes()), activation_bytes: None }
+        let pool = Pool::new(engine.memory_limit());
+        CpuContext { engine, pool, activation_bytes: None }
     }
 }
 

@@ -9,7 +9,8 @@ use super::tensor::Tensor;
 use super::threads::Threads;
 use super::value::Val;
 use crate::backend::{
-    Backend, BackendContext, EngineInfo, IoDim, IoInfo, LoadedEngine, PartSource, Progress, Section, SectionReader,
+    Backend, BackendContext, EngineInfo, IoDim, IoInfo, LoadOptions, LoadedEngine, PartSource, Progress, Section,
+    SectionReader,
 };
 use crate::frontend::onnx::{self, External};
 use crate::model::{DataType, Model};
@@ -36,6 +37,8 @@ const MIN_BYTES: usize = 1024;
 pub struct CpuOptions {
     /// Threads of a run; 0 is one per core.
     pub threads: usize,
+    /// Bytes that the activations of one execution may take; 0 is the machine's memory.
+    pub memory_limit: usize,
     /// Every node is a step of each run.
     pub whole: bool,
 }
@@ -48,6 +51,7 @@ pub struct CpuEngine {
     threads: Threads,
     /// Peak bytes of activations, once somebody asked.
     peak: OnceLock<Option<u64>>,
+    memory_limit: usize,
 }
 
 impl CpuEngine {
@@ -55,6 +59,8 @@ impl CpuEngine {
     pub fn build(model: &Model, options: &CpuOptions, progress: &Progress) -> Result<CpuEngine> {
         let model = model.materialized()?;
         let threads = Threads::new(options.threads)?;
+        let memory_limit = if options.memory_limit == 0 { physical_bytes() } else { options.memory_limit };
+        // Constants are the model's weights, not activations: their memory is the machine's.
         let plan = plan::build(&model, &Pool::new(physical_bytes()), options.whole, progress)?;
         progress.step("plan", 1.0)?;
         let (mut nodes, mut half_nodes, mut float_nodes) = (0, 0, 0);
@@ -77,16 +83,17 @@ impl CpuEngine {
             float_nodes,
             nodes,
         };
-        Ok(CpuEngine { model, info, plan, threads, peak: OnceLock::new() })
+        Ok(CpuEngine { model, info, plan, threads, memory_limit, peak: OnceLock::new() })
     }
 
     /// Loads what [`LoadedEngine::sections`] wrote.
-    pub fn load(sections: &SectionReader, threads: usize) -> Result<CpuEngine> {
+    pub fn load(sections: &SectionReader, options: &LoadOptions) -> Result<CpuEngine> {
         let weights = HashMap::from([(LOCATION.to_string(), sections.get(WEIGHTS)?.clone())]);
         let graph = sections.get(MODEL)?.clone();
         let model = onnx::load_bytes(graph, External::Memory(&weights), &onnx::LoadOptions::default())
             .map_err(|e| e.context("the engine's model"))?;
-        CpuEngine::build(&model, &CpuOptions { threads, whole: false }, &Progress::default())
+        let LoadOptions { threads, memory_limit } = *options;
+        CpuEngine::build(&model, &CpuOptions { threads, memory_limit, whole: false }, &Progress::default())
     }
 
     /// Bytes that an execution on zeros needs at its peak; `None` if a shape is open, or the model has loops, whose end may
@@ -97,7 +104,7 @@ impl CpuEngine {
         if loops {
             return None;
         }
-        let pool = Pool::new(physical_bytes());
+        let pool = Pool::new(self.memory_limit);
         pool.begin_run();
         let mut inputs = Vec::new();
         for input in &self.info.inputs {
@@ -121,6 +128,11 @@ impl CpuEngine {
     /// The plan.
     pub(super) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Bytes that the activations of one execution may take.
+    pub(super) fn memory_limit(&self) -> usize {
+        self.memory_limit
     }
 
     /// The threads.

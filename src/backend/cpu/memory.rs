@@ -1,7 +1,7 @@
 //! Memory of activations: blocks that one context hands out, takes back and hands out again.
 
 use crate::sys::memory::Block;
-use crate::{Result, bail};
+use crate::{Result, bail, err};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -16,6 +16,8 @@ pub struct Pool {
 struct State {
     /// Free blocks by capacity, with the run that used them last.
     free: BTreeMap<usize, Vec<(Block, u64)>>,
+    /// Bytes of the free blocks.
+    idle: usize,
     live: usize,
     peak: usize,
     run: u64,
@@ -25,6 +27,12 @@ struct State {
 pub struct Memory {
     block: Option<Block>,
     len: usize,
+    pool: Weak<Pool>,
+}
+
+/// A share of a pool's limit, for memory that is not a block: lists of strings, work memory. Dropping it gives it back.
+pub struct Charge {
+    bytes: usize,
     pool: Weak<Pool>,
 }
 
@@ -41,18 +49,13 @@ impl Pool {
     pub fn allocate(self: &Arc<Self>, len: usize) -> Result<Memory> {
         let capacity = len.checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX).max(GRAIN);
         let mut state = self.state.lock();
-        if capacity > self.limit.saturating_sub(state.live) {
-            bail!(
-                OutOfMemory,
-                "a tensor of {len} bytes is needed while {} bytes are in use, and the limit is {} bytes",
-                state.live,
-                self.limit
-            );
-        }
+        self.check(&state, capacity, len)?;
         let block = match state.take(capacity) {
             Some(block) => block,
             None => {
+                let unused = state.make_room(capacity, self.limit);
                 drop(state);
+                drop(unused);
                 let block = Block::allocate(capacity, None)?;
                 state = self.state.lock();
                 block
@@ -61,6 +64,36 @@ impl Pool {
         state.live += block.len();
         state.peak = state.peak.max(state.live);
         Ok(Memory { block: Some(block), len, pool: Arc::downgrade(self) })
+    }
+
+    /// Counts `bytes` of memory that is allocated elsewhere, before it is.
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Result<Charge> {
+        let mut charge = Charge { bytes: 0, pool: Arc::downgrade(self) };
+        charge.grow(bytes)?;
+        Ok(charge)
+    }
+
+    /// A vector of `n` times `value` that the limit counts, and its charge.
+    pub fn vector<T: Clone>(self: &Arc<Self>, n: usize, value: T) -> Result<(Vec<T>, Charge)> {
+        let bytes = n.saturating_mul(size_of::<T>());
+        let charge = self.charge(bytes)?;
+        let mut all = Vec::new();
+        all.try_reserve_exact(n).map_err(|_| err!(OutOfMemory, "{bytes} bytes of memory could not be allocated"))?;
+        all.resize(n, value);
+        Ok((all, charge))
+    }
+
+    fn check(&self, state: &State, capacity: usize, len: usize) -> Result<()> {
+        if capacity > self.limit.saturating_sub(state.live) {
+            bail!(
+                OutOfMemory,
+                "{len} bytes are needed while {} bytes are in use, and the memory limit is {} bytes: give smaller inputs, \
+                 or raise the engine's memory limit (0 makes it the machine's memory)",
+                state.live,
+                self.limit
+            );
+        }
+        Ok(())
     }
 
     /// Starts a run: the peak is measured anew.
@@ -78,6 +111,7 @@ impl Pool {
             blocks.retain(|(_, run)| *run >= oldest);
         }
         state.free.retain(|_, blocks| !blocks.is_empty());
+        state.idle = state.free.iter().map(|(capacity, blocks)| capacity * blocks.len()).sum();
         state.peak
     }
 }
@@ -91,7 +125,58 @@ impl State {
         if blocks.is_empty() {
             self.free.remove(&found);
         }
+        self.idle = self.idle.saturating_sub(found);
         Some(block)
+    }
+
+    /// Takes free blocks out, the largest first, until `needed` more bytes stay within the limit or none is left: free
+    /// blocks count too in what the machine has to give. The caller drops them.
+    fn make_room(&mut self, needed: usize, limit: usize) -> Vec<Block> {
+        let bytes = self.live.saturating_add(self.idle).saturating_add(needed).saturating_sub(limit);
+        let (mut all, mut given) = (Vec::new(), 0);
+        if bytes == 0 {
+            return all;
+        }
+        while given < bytes
+            && let Some(mut entry) = self.free.last_entry()
+        {
+            match entry.get_mut().pop() {
+                Some((block, _)) => {
+                    given += block.len();
+                    all.push(block);
+                }
+                None => drop(entry.remove()),
+            }
+        }
+        self.free.retain(|_, blocks| !blocks.is_empty());
+        self.idle = self.idle.saturating_sub(given);
+        all
+    }
+}
+
+impl Charge {
+    /// Counts `bytes` more.
+    pub fn grow(&mut self, bytes: usize) -> Result<()> {
+        if let Some(pool) = self.pool.upgrade() {
+            let mut state = pool.state.lock();
+            pool.check(&state, bytes, bytes)?;
+            let unused = state.make_room(bytes, pool.limit);
+            state.live += bytes;
+            state.peak = state.peak.max(state.live);
+            self.bytes += bytes;
+            drop(state);
+            drop(unused);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            let mut state = pool.state.lock();
+            state.live = state.live.saturating_sub(self.bytes);
+        }
     }
 }
 
@@ -114,6 +199,7 @@ impl Drop for Memory {
             let mut state = pool.state.lock();
             state.live = state.live.saturating_sub(block.len());
             let run = state.run;
+            state.idle += block.len();
             state.free.entry(block.len()).or_default().push((block, run));
         }
     }
@@ -150,5 +236,34 @@ mod tests {
         drop(held);
         assert!(pool.allocate(6000).is_ok());
         assert!(pool.allocate(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn free_blocks_of_other_sizes_count_too() {
+        let pool = Pool::new(100 * GRAIN);
+        // Each block is larger than all before, so that none of those can be used again.
+        for n in [1, 3, 7, 15, 31, 63] {
+            drop(pool.allocate(n * GRAIN).unwrap());
+            let state = pool.state.lock();
+            assert!(state.live + state.idle <= pool.limit, "{} bytes are held", state.idle);
+            assert_eq!(state.idle, state.free.iter().map(|(size, blocks)| size * blocks.len()).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn memory_outside_of_blocks_counts() {
+        let pool = Pool::new(10_000);
+        let (all, charge) = pool.vector(1000, 7u64).unwrap();
+        assert_eq!((all.len(), all[999]), (1000, 7));
+        assert!(pool.vector(1000, 7u64).is_err() && pool.allocate(3000).is_err());
+        drop(charge);
+        let mut charge = pool.charge(9000).unwrap();
+        assert!(charge.grow(2000).is_err() && charge.grow(1000).is_ok());
+        drop(charge);
+        assert!(pool.allocate(9000).is_ok());
+        // The block that came back makes room.
+        let charge = pool.charge(9000).unwrap();
+        assert_eq!(pool.state.lock().idle, 0);
+        drop(charge);
     }
 }

@@ -53,11 +53,12 @@ impl Backend for CpuBackend {
     }
 
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>> {
-        let cpu = engine::CpuOptions { threads: options.threads, whole: options.whole };
+        let BuildOptions { threads, memory_limit, whole, .. } = *options;
+        let cpu = engine::CpuOptions { threads, memory_limit, whole };
         Ok(Arc::new(engine::CpuEngine::build(model, &cpu, progress)?))
     }
 
     fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
-        Ok(Arc::new(engine::CpuEngine::load(sections, options.threads)?))
+        Ok(Arc::new(engine::CpuEngine::load(sections, options)?))
     }
 }

@@ -3,7 +3,7 @@
 //! Every tensor is dense and row-major. Types smaller than a byte are kept one element a byte (signed ones with their
 //! sign), and packed as ONNX packs them only where a value enters or leaves.
 
-use super::memory::{Memory, Pool};
+use super::memory::{Charge, Memory, Pool};
 use super::packed;
 use crate::backend::{TensorValue, byte_size};
 use crate::model::{self, DataType, Storage};
@@ -27,11 +27,28 @@ enum Data {
     /// A constant or an input, aligned for its elements.
     Shared(Bytes),
     /// Elements of a string tensor.
-    Strings(Arc<Vec<Text>>),
+    Strings(Arc<Texts>),
 }
 
 /// One element of a string tensor.
 pub type Text = Bytes;
+
+/// Elements of a string tensor, and their share of the pool's limit if they were made in a run.
+struct Texts {
+    elements: Vec<Text>,
+    _charge: Option<Charge>,
+}
+
+impl Clone for Texts {
+    /// A copy of the list shares the strings; it is short-lived, and not counted again.
+    fn clone(&self) -> Self {
+        Texts { elements: self.elements.clone(), _charge: None }
+    }
+}
+
+fn strings(elements: Vec<Text>, charge: Option<Charge>) -> Data {
+    Data::Strings(Arc::new(Texts { elements, _charge: charge }))
+}
 
 /// Bytes that one element takes at run time; 0 for strings.
 pub fn element_bytes(dtype: DataType) -> usize {
@@ -41,10 +58,13 @@ pub fn element_bytes(dtype: DataType) -> usize {
     }
 }
 
-/// The number of elements, or an error that names the shape.
+/// The number of elements, or an error that names the shape. A product of some of the dimensions never overflows, even if
+/// another one is 0: kernels multiply them.
 pub fn count(dims: &[usize]) -> Result<usize> {
     dims.iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .filter(|d| **d != 0)
+        .try_fold(1usize, |n, &d| n.checked_mul(d).filter(|n| *n <= isize::MAX as usize))
+        .map(|n| if dims.contains(&0) { 0 } else { n })
         .ok_or_else(|| err!(ShapeMismatch, "a tensor of shape {dims:?} has more elements than memory can hold"))
 }
 
@@ -53,7 +73,9 @@ impl Tensor {
     pub fn new(pool: &Arc<Pool>, dtype: DataType, dims: Vec<usize>) -> Result<Tensor> {
         let n = count(&dims)?;
         if dtype == DataType::String {
-            return Ok(Tensor { dtype, dims, data: Data::Strings(Arc::new(vec![Text::new(); n])) });
+            let (elements, charge) =
+                pool.vector(n, Text::new()).map_err(|e| e.context(format!("output string {dims:?}")))?;
+            return Ok(Tensor { dtype, dims, data: strings(elements, Some(charge)) });
         }
         let bytes = n.checked_mul(element_bytes(dtype)).filter(|n| isize::try_from(*n).is_ok()).ok_or_else(|| {
             err!(ShapeMismatch, "a tensor of type {dtype} and shape {dims:?} is larger than memory can hold")
@@ -81,10 +103,19 @@ impl Tensor {
 
     /// A string tensor with these elements.
     pub fn from_strings(dims: Vec<usize>, elements: Vec<Text>) -> Result<Tensor> {
+        Tensor::of_texts(dims, elements, None)
+    }
+
+    /// A string tensor with these elements, made in a run: `charge` is their share of the pool's limit.
+    pub fn from_charged(dims: Vec<usize>, elements: Vec<Text>, charge: Charge) -> Result<Tensor> {
+        Tensor::of_texts(dims, elements, Some(charge))
+    }
+
+    fn of_texts(dims: Vec<usize>, elements: Vec<Text>, charge: Option<Charge>) -> Result<Tensor> {
         if count(&dims)? != elements.len() {
             bail!(Internal, "{} strings are given for shape {dims:?}", elements.len());
         }
-        Ok(Tensor { dtype: DataType::String, dims, data: Data::Strings(Arc::new(elements)) })
+        Ok(Tensor { dtype: DataType::String, dims, data: strings(elements, charge) })
     }
 
     /// A constant of the model; its bytes are used in place where they are aligned.
@@ -160,7 +191,7 @@ impl Tensor {
         match &self.data {
             Data::Own(m) => m.bytes().len(),
             Data::Shared(b) => b.len(),
-            Data::Strings(s) => s.iter().map(Bytes::len).sum(),
+            Data::Strings(s) => s.elements.iter().map(Bytes::len).sum(),
         }
     }
 
@@ -216,7 +247,7 @@ impl Tensor {
     /// The elements of a string tensor.
     pub fn strings(&self) -> Result<&[Text]> {
         match &self.data {
-            Data::Strings(s) => Ok(s),
+            Data::Strings(s) => Ok(&s.elements),
             _ => Err(err!(TypeMismatch, "a string tensor is needed, but the type is {}", self.dtype)),
         }
     }
@@ -224,7 +255,7 @@ impl Tensor {
     /// The elements of a string tensor, to be written.
     pub fn strings_mut(&mut self) -> Result<&mut [Text]> {
         match &mut self.data {
-            Data::Strings(s) => Ok(Arc::make_mut(s).as_mut_slice()),
+            Data::Strings(s) => Ok(Arc::make_mut(s).elements.as_mut_slice()),
             _ => Err(err!(TypeMismatch, "a string tensor is needed, but the type is {}", self.dtype)),
         }
     }
@@ -257,7 +288,9 @@ impl Tensor {
                 let Storage::Bytes(all) = Storage::from_vec(words) else { unreachable!("a vector is bytes") };
                 Tensor { data: Data::Shared(all.slice(..m.bytes().len())), ..self.clone() }
             }
-            _ => self.clone(),
+            // The copy does not hold a share of the pool's limit.
+            Data::Strings(s) => Tensor { data: strings(s.elements.clone(), None), ..self.clone() },
+            Data::Shared(_) => self.clone(),
         }
     }
 

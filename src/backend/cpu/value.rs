@@ -41,6 +41,23 @@ impl Val {
         }
     }
 
+    /// An error if there is no room for one more level of sequences and optionals around it.
+    pub fn check_nesting(&self) -> Result<()> {
+        if self.depth() >= MAX_NESTING {
+            bail!(Execution, "sequences and optionals would be nested deeper than {MAX_NESTING}");
+        }
+        Ok(())
+    }
+
+    /// How many sequences and optionals are nested in each other. Items of a sequence are alike: one tells for all.
+    fn depth(&self) -> usize {
+        match self {
+            Val::Sequence(s) => 1 + s.iter().find(|v| !matches!(v, Val::Tensor(_))).map_or(0, Val::depth),
+            Val::Optional(Some(v)) => 1 + v.depth(),
+            Val::Tensor(_) | Val::Optional(None) => 0,
+        }
+    }
+
     /// What the value is, for messages.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -44,6 +44,18 @@ impl TensorRtBackend {
     }
 }
 
+/// An error if a memory limit is asked for: TensorRT's activations are planned by TensorRT, and silence would promise much.
+fn no_memory_limit(bytes: usize) -> Result<()> {
+    if bytes != 0 {
+        bail!(
+            Unsupported,
+            "the memory limit of {bytes} bytes is of the CPU backend: for TensorRT set 'tensorrt.workspace', or leave the \
+             limit 0"
+        );
+    }
+    Ok(())
+}
+
 impl Backend for TensorRtBackend {
     fn name(&self) -> &'static str {
         match self.flavour {
@@ -63,6 +75,7 @@ impl Backend for TensorRtBackend {
     }
 
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>> {
+        no_memory_limit(options.memory_limit)?;
         let api = self.api(options)?;
         if matches!(options.tensorrt.optimization_level, Some(level) if !(0..=5).contains(&level)) {
             bail!(InvalidArgument, "TensorRT's optimization level goes from 0 to 5");
@@ -70,7 +83,8 @@ impl Backend for TensorRtBackend {
         Ok(Arc::new(build::build(self.name(), api, model, options, progress)?))
     }
 
-    fn load(&self, sections: &SectionReader, _options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
+    fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
+        no_memory_limit(options.memory_limit)?;
         Ok(Arc::new(engine::PlanEngine::load(sections)?))
     }
 }

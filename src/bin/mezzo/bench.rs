@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(value_name = "MODEL_OR_ENGINE")]
     file: PathBuf,
     #[command(flatten)]
-    threads: load::Threads,
+    execution: load::Execution,
     /// Timed runs; 0 means as many as fit two seconds, at least 10
     #[arg(long, value_name = "N", default_value_t = 0)]
     iterations: usize,
@@ -37,7 +37,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
     let started = Instant::now();
-    let engine = load::engine(&args.file, args.threads.get(), &progress)?;
+    let engine = load::engine(&args.file, &args.execution, &progress)?;
     let build_ms = started.elapsed().as_secs_f64() * 1e3;
     progress.phase("reading the inputs");
     let inputs = args.inputs.gather(&engine.info().inputs, Some(0))?;
@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
     let options = BenchOptions { iterations: args.iterations, warmup: args.warmup, ..BenchOptions::default() };
     let result = bench(&engine, &inputs.values, &options)?;
     drop(progress);
-    let threads = engine.env().threads(args.threads.get());
+    let threads = engine.env().threads(args.execution.threads.get());
     let peak = peak_rss_bytes();
     if args.json {
         return output::print_json(&json!({

@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
         model = before_build(&model, precision, &args.io).map_err(in_model)?.model;
     }
     let started = Instant::now();
-    let engine = load::build(&model, &args.backend, args.threads.get(), &progress).map_err(in_model)?;
+    let engine = load::build(&model, &args.backend, &args.threads.options(), &progress).map_err(in_model)?;
     let build_ms = started.elapsed().as_secs_f64() * 1e3;
     progress.phase("saving the engine");
     engine.save(&args.engine)?;

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "X", value_parser = bound)]
     min_cosine: Option<f64>,
     #[command(flatten)]
-    threads: load::Threads,
+    execution: load::Execution,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -44,8 +44,8 @@ fn bound(text: &str) -> std::result::Result<f64, String> {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
-    let a = load::engine(&args.a, args.threads.get(), &progress)?;
-    let b = load::engine(&args.b, args.threads.get(), &progress)?;
+    let a = load::engine(&args.a, &args.execution, &progress)?;
+    let b = load::engine(&args.b, &args.execution, &progress)?;
     progress.phase("reading the inputs");
     let inputs = args.inputs.gather(&a.info().inputs, Some(0))?;
     progress.phase("running both");

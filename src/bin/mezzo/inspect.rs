@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::{load, output};
 use mezzo::Result;
 use mezzo::backend::cpu::has_operator;
-use mezzo::backend::{IoDim, IoInfo};
+use mezzo::backend::{IoDim, IoInfo, LoadOptions};
 use mezzo::engine::Engine;
 use mezzo::model::{AttributeValue, DataType, Function, Graph, Model, Name, Node, OpsetId, SparseTensor, Tensor};
 use serde_json::{Map, Value as Json, json};
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
             args.file.display()
         );
     }
-    let loaded = load::load(&args.file, 0, &progress)?;
+    let loaded = load::load(&args.file, &LoadOptions::default(), &progress)?;
     drop(progress);
     let size = std::fs::metadata(&args.file).map_or(0, |m| m.len());
     let json = |mut json: Json| {

@@ -18,7 +18,7 @@ pub enum Loaded {
     Engine(Arc<Engine>),
 }
 
-/// The option of all that executes.
+/// The option of all that builds or executes.
 #[derive(clap::Args)]
 pub struct Threads {
     /// Threads that execute; 0 is one per core
@@ -26,10 +26,43 @@ pub struct Threads {
     threads: u16,
 }
 
+/// The options of all that executes.
+#[derive(clap::Args)]
+pub struct Execution {
+    #[command(flatten)]
+    pub threads: Threads,
+    /// Bytes that the intermediate values of one run may take, as in 500M or 2G; 0 is the machine's memory
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size)]
+    memory_limit: usize,
+}
+
+impl Execution {
+    fn options(&self) -> backend::LoadOptions {
+        backend::LoadOptions { memory_limit: self.memory_limit, ..self.threads.options() }
+    }
+}
+
+/// A number of bytes: K, M and G are powers of 1024.
+fn size(text: &str) -> std::result::Result<usize, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1usize << 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit));
+    number.ok_or_else(|| "give a number of bytes, as in 1000000, 500M or 2G".into())
+}
+
 impl Threads {
     /// The number, 0 for one per core.
     pub fn get(&self) -> usize {
         self.threads.into()
+    }
+
+    /// The options of an engine that is not executed here.
+    pub fn options(&self) -> backend::LoadOptions {
+        backend::LoadOptions { threads: self.get(), ..backend::LoadOptions::default() }
     }
 }
 
@@ -42,12 +75,11 @@ pub fn is_engine(path: &Path) -> bool {
         && is_engine_file(&start)
 }
 
-/// Loads whatever the file holds; `threads` (0: one per core) is for engines.
-pub fn load(path: &Path, threads: usize, progress: &Progress) -> Result<Loaded> {
+/// Loads whatever the file holds; the options are for engines.
+pub fn load(path: &Path, options: &backend::LoadOptions, progress: &Progress) -> Result<Loaded> {
     if is_engine(path) {
         progress.phase("loading the engine");
-        let options = backend::LoadOptions { threads };
-        return Ok(Loaded::Engine(Engine::load(&environment(), path, &options)?));
+        return Ok(Loaded::Engine(Engine::load(&environment(), path, options)?));
     }
     model(path, progress).map(|m| Loaded::Model(Box::new(m)))
 }
@@ -66,27 +98,24 @@ pub fn model(path: &Path, progress: &Progress) -> Result<Model> {
 }
 
 /// Builds an engine, with progress.
-pub fn build(model: &Model, backend: &str, threads: usize, progress: &Progress) -> Result<Arc<Engine>> {
+pub fn build(model: &Model, backend: &str, options: &backend::LoadOptions, progress: &Progress) -> Result<Arc<Engine>> {
     let report = |phase: &str, fraction: f32| {
         progress.fraction(&format!("building the engine: {phase}"), fraction);
         true
     };
     progress.phase("building the engine");
-    Engine::build(
-        &environment(),
-        model,
-        backend,
-        &backend::BuildOptions { threads, ..backend::BuildOptions::default() },
-        &backend::Progress { callback: Some(&report) },
-    )
+    let backend::LoadOptions { threads, memory_limit } = *options;
+    let options = backend::BuildOptions { threads, memory_limit, ..backend::BuildOptions::default() };
+    Engine::build(&environment(), model, backend, &options, &backend::Progress { callback: Some(&report) })
 }
 
 /// An engine from a file of either kind; a model is built for the CPU backend.
-pub fn engine(path: &Path, threads: usize, progress: &Progress) -> Result<Arc<Engine>> {
-    match load(path, threads, progress)? {
+pub fn engine(path: &Path, execution: &Execution, progress: &Progress) -> Result<Arc<Engine>> {
+    let options = execution.options();
+    match load(path, &options, progress)? {
         Loaded::Engine(engine) => Ok(engine),
         Loaded::Model(model) => {
-            build(&model, "cpu", threads, progress).map_err(|e| e.context(format_args!("'{}'", path.display())))
+            build(&model, "cpu", &options, progress).map_err(|e| e.context(format_args!("'{}'", path.display())))
         }
     }
 }
@@ -94,4 +123,18 @@ pub fn engine(path: &Path, threads: usize, progress: &Progress) -> Result<Arc<En
 /// An environment whose log lines become notes.
 fn environment() -> Arc<Env> {
     Env::new(EnvOptions { log: Some(Box::new(|_, line| crate::output::note(line))), ..EnvOptions::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = ["0", "1000", "3K", "500m", "2G"].map(size);
+        assert_eq!(sizes, [Ok(0), Ok(1000), Ok(3072), Ok(500 << 20), Ok(2 << 30)]);
+        for wrong in ["", "K", "-1", "1.5G", "2T", "99999999999999999999", "99999999999999999G", "1\u{e9}"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
 }

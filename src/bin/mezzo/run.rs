@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
     #[command(flatten)]
-    threads: load::Threads,
+    execution: load::Execution,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -54,7 +54,7 @@ struct Numbers {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
-    let engine = load::engine(&args.file, args.threads.get(), &progress)?;
+    let engine = load::engine(&args.file, &args.execution, &progress)?;
     let files = match &args.output_dir {
         Some(folder) => output_files(folder, &engine.info().outputs)?,
         None => Vec::new(),

@@ -24,6 +24,20 @@ pub(super) fn check(
             schema.since_version
         );
     }
+    // The first one is what every operator works on: no runtime takes a node without it.
+    if let (Some(first), Some(param)) = (node.inputs.first(), schema.input(0))
+        && first.is_empty()
+        && least > 0
+        && matches!(param.option, ParamOption::Single)
+    {
+        bail!(
+            InvalidModel,
+            "node {} has an empty name for its input 0 '{}', which the operator (since version {}) needs",
+            node.label(),
+            param.name,
+            schema.since_version
+        );
+    }
     for (i, name) in node.outputs.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
         let Some(param) = schema.output(i) else {
             bail!(

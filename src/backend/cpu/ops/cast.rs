@@ -60,7 +60,7 @@ fn cast_rounded(cx: &Cx, x: &Tensor, to: DataType, rounding: Rounding) -> Result
     match (from, to) {
         (f, t) if f.is_float() && t.is_float() => cast_float(cx, x, to),
         (DataType::String, _) => from_strings(cx, x, to),
-        (_, DataType::String) => to_strings(x),
+        (_, DataType::String) => to_strings(cx, x),
         (DataType::Uint64, t) if t.is_float() => with_float!(t, R => {
             map::<u64, R>(cx, x, to, |v, o| each(v, o, |v| from_integer(v.into(), R::DTYPE)))
         }, else other => Err(refuse("Cast to", other))),
@@ -161,7 +161,11 @@ fn parse_float(s: &str) -> Option<f64> {
     s.parse().ok()
 }
 
-fn to_strings(x: &Tensor) -> Result<Tensor> {
+/// A string of a number, about: its handle and its digits.
+const TEXT_BYTES: usize = size_of::<Text>() + 32;
+
+fn to_strings(cx: &Cx, x: &Tensor) -> Result<Tensor> {
+    let charge = cx.pool.charge(x.len().saturating_mul(TEXT_BYTES))?;
     let texts: Vec<Text> = if x.dtype() == Bool {
         x.slice::<u8>()?.iter().map(|&v| Text::from_static(if v != 0 { b"True" } else { b"False" })).collect()
     } else {
@@ -169,7 +173,7 @@ fn to_strings(x: &Tensor) -> Result<Tensor> {
             x.slice::<T>()?.iter().map(|v| Text::from(plain(&v.get().to_string()))).collect()
         }, else other => return Err(refuse("Cast to string", other)))
     };
-    Tensor::from_strings(x.dims().to_vec(), texts)
+    Tensor::from_charged(x.dims().to_vec(), texts, charge)
 }
 
 /// As Python writes it where Rust differs.

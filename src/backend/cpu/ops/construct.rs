@@ -136,7 +136,7 @@ fn eye_like(cx: &NodeCx) -> Built {
         let mut ones = Tensor::new(cx.pool, DataType::Uint8, vec![rows, columns])?;
         let data = ones.slice_mut::<u8>()?;
         data.fill(0);
-        for r in 0..rows {
+        for r in 0..if columns == 0 { 0 } else { rows } {
             if let Some(c) = (r as i64).checked_add(k)
                 && (0..columns as i64).contains(&c)
             {
@@ -153,7 +153,7 @@ fn dropout(cx: &NodeCx) -> Built {
     let mask = cx.wants(1);
     kernel(move |cx, inputs| {
         if let Some(t) = inputs.opt(2)?
-            && t.slice::<u8>()?.iter().any(|&v| v != 0)
+            && truths(t)?.iter().any(|&v| v != 0)
             && inputs.opt(1)?.is_none_or(|r| ratio(r).unwrap_or(1.0) != 0.0)
         {
             bail!(Unsupported, "Dropout in training mode");
@@ -167,6 +167,13 @@ fn dropout(cx: &NodeCx) -> Built {
         }
         Ok(results)
     })
+}
+
+fn truths(t: &Tensor) -> Result<&[u8]> {
+    if t.dtype() != DataType::Bool {
+        bail!(TypeMismatch, "its input 'training_mode' is {t:?}, but must be bool");
+    }
+    t.slice::<u8>()
 }
 
 fn ratio(t: &Tensor) -> Result<f64> {

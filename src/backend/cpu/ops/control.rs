@@ -16,6 +16,9 @@ pub const TABLE: &[Entry] = &[entry("If", if_), entry("Loop", loop_), entry("Sca
 /// A loop that runs longer than this is taken for one that never ends.
 const MAX_ITERATIONS: i64 = 100_000_000;
 
+/// What an entry of a list of tensors takes beside the elements: the handle, its shape, and the room a growing list has.
+pub const LISTED: usize = 256;
+
 /// A subgraph and where its captures stand among the step's inputs.
 #[derive(Clone)]
 pub struct Subgraph {
@@ -133,6 +136,7 @@ impl Kernel for Loop {
         let mut carried = (2..2 + self.carried).map(|i| inputs.take_value(i)).collect::<Result<Vec<_>>>()?;
         let scans = self.body.outputs() - 1 - self.carried;
         let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
+        let mut listed = cx.pool.charge(0)?;
         let mut i = 0i64;
         while go && i < limit {
             if i >= MAX_ITERATIONS {
@@ -147,6 +151,8 @@ impl Kernel for Loop {
             go = truth(&results.next().ok_or_else(|| err!(Internal, "the body has no outputs"))?)?;
             carried = results.by_ref().take(self.carried).collect();
             for (list, value) in collected.iter_mut().zip(results) {
+                // The elements may be shared, and still the list grows with every round.
+                listed.grow(LISTED)?;
                 list.push(value.into_tensor()?);
             }
             i += 1;
@@ -245,12 +251,14 @@ impl Kernel for Scan {
             bail!(ShapeMismatch, "its inputs must have the same batch size, at least 1: {all:?}");
         }
         let mut results: Vec<Vec<Tensor>> = vec![Vec::new(); self.states + self.outputs];
+        let mut listed = cx.pool.charge(0)?;
         for b in 0..batch {
             let row = |t: &Tensor| super::layout::part(cx, t, 0, b, 1)?.reshaped(t.dims()[1..].to_vec());
             let states = all[..self.states].iter().map(|t| row(t).map(Val::Tensor)).collect::<Result<Vec<_>>>()?;
             let scans = all[self.states..].iter().map(row).collect::<Result<Vec<_>>>()?;
             let length = lengths.as_ref().and_then(|l| l.get(b).copied());
             for (list, v) in results.iter_mut().zip(self.one(cx, states, &scans, length, &captured)?) {
+                listed.grow(LISTED)?;
                 list.push(v.into_tensor()?);
             }
         }
@@ -276,6 +284,7 @@ impl Scan {
         let wanted = length.map_or(steps, |l| usize::try_from(l).unwrap_or(0).min(steps));
         let mut states = states;
         let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); self.outputs];
+        let mut listed = cx.pool.charge(0)?;
         for i in 0..wanted {
             cx.check_cancelled()?;
             for ((t, &a), &reverse) in scans.iter().zip(&axes).zip(&self.input_reverse) {
@@ -287,6 +296,7 @@ impl Scan {
             let mut results = self.body.run(cx, std::mem::take(&mut states), captured)?.into_iter();
             states = results.by_ref().take(self.states).collect();
             for (list, v) in collected.iter_mut().zip(results) {
+                listed.grow(LISTED)?;
                 list.push(v.into_tensor()?);
             }
         }

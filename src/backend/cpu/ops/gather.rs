@@ -88,7 +88,7 @@ fn element_places(x: &Tensor, indices: &Tensor, at: i64) -> Result<Vec<usize>> {
 }
 
 /// Where each index tuple of an ND gather or scatter points, and how many elements it moves.
-fn tuple_places(dims: &[usize], indices: &Tensor, batch: usize) -> Result<(Vec<usize>, usize)> {
+fn tuple_places(cx: &Cx, dims: &[usize], indices: &Tensor, batch: usize) -> Result<(Vec<usize>, usize)> {
     let wrong = || err!(ShapeMismatch, "indices of shape {:?} do not fit a tensor of shape {dims:?}", indices.dims());
     let (&width, lead) = indices.dims().split_last().ok_or_else(wrong)?;
     if batch + width > dims.len() || batch > lead.len() || lead[..batch] != dims[..batch] {
@@ -98,6 +98,8 @@ fn tuple_places(dims: &[usize], indices: &Tensor, batch: usize) -> Result<(Vec<u
     let inner: usize = dims[batch + width..].iter().product();
     let batch_size: usize = dims[batch..].iter().product();
     let tuples = count(lead)?;
+    // Tuples of no index take no memory, whatever their number: it is asked for here, and the places follow.
+    drop(cx.pool.charge(tuples.saturating_mul(size_of::<usize>()))?);
     let per_batch: usize = lead[batch..].iter().product();
     let list = integers(indices)?;
     let places = (0..tuples)
@@ -118,7 +120,7 @@ fn gather_nd(cx: &NodeCx) -> Built {
     let batch = usize::try_from(batch).map_err(|_| err!(InvalidModel, "its attribute 'batch_dims' is {batch}"))?;
     tensor_kernel(move |cx, inputs| {
         let (x, indices) = (inputs.tensor(0)?, inputs.tensor(1)?);
-        let (places, inner) = tuple_places(x.dims(), indices, batch)?;
+        let (places, inner) = tuple_places(cx, x.dims(), indices, batch)?;
         let mut dims = indices.dims()[..indices.rank() - 1].to_vec();
         dims.extend(&x.dims()[batch + indices.dims()[indices.rank() - 1]..]);
         let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
@@ -185,7 +187,7 @@ fn scatter_nd(cx: &NodeCx) -> Built {
     tensor_kernel(move |cx, inputs| {
         let x = inputs.take(0)?;
         let (indices, updates) = (inputs.tensor(1)?, inputs.tensor(2)?);
-        let (places, inner) = tuple_places(x.dims(), indices, 0)?;
+        let (places, inner) = tuple_places(cx, x.dims(), indices, 0)?;
         if updates.len() != places.len() * inner || updates.dtype() != x.dtype() {
             bail!(ShapeMismatch, "updates {updates:?} do not go with indices of shape {:?} and {x:?}", indices.dims());
         }

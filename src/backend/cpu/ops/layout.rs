@@ -212,16 +212,17 @@ fn split(cx: &NodeCx) -> Built {
         let sizes = match sizes {
             Some(s) => shape(&s)?,
             None => {
-                let parts = match pieces {
-                    Some(p) => usize::try_from(p).ok().filter(|p| *p > 0),
-                    None => Some(outputs),
-                };
-                let parts = parts.ok_or_else(|| err!(InvalidModel, "its attribute 'num_outputs' is not a count"))?;
+                if let Some(p) = pieces
+                    && usize::try_from(p) != Ok(outputs)
+                {
+                    bail!(InvalidModel, "its attribute 'num_outputs' is {p}, but the node has {outputs} outputs");
+                }
+                let parts = outputs.max(1);
                 let each = n.div_ceil(parts);
                 (0..parts).map(|i| each.min(n.saturating_sub(i * each))).collect()
             }
         };
-        if sizes.iter().sum::<usize>() != n || sizes.len() < outputs {
+        if sizes.iter().fold(0usize, |a, &b| a.saturating_add(b)) != n || sizes.len() < outputs {
             bail!(ShapeMismatch, "the sizes {sizes:?} do not cut axis {at} of shape {:?} in {outputs}", x.dims());
         }
         let mut from = 0;

@@ -47,7 +47,7 @@ pub fn multiply(cx: &Cx, a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 fn product(cx: &Cx, a: &Tensor, b: &Tensor, packed: &AnyPacked, then: Option<&Then>) -> Result<Option<Tensor>> {
-    let shapes = Shapes::new(a, b)?;
+    let shapes = Shapes::new(cx, a, b)?;
     let Some(finish) = finish(then, a.dtype(), &shapes.output)? else { return Ok(None) };
     let mut y = Tensor::new(cx.pool, a.dtype(), shapes.output.clone())?;
     if y.is_empty() {
@@ -79,7 +79,7 @@ pub struct Shapes {
 
 impl Shapes {
     /// NumPy's matmul rule.
-    pub fn new(a: &Tensor, b: &Tensor) -> Result<Shapes> {
+    pub fn new(cx: &Cx, a: &Tensor, b: &Tensor) -> Result<Shapes> {
         let (da, db) = (a.dims(), b.dims());
         let wrong = || err!(ShapeMismatch, "matrices of shapes {da:?} and {db:?} cannot be multiplied");
         if da.is_empty() || db.is_empty() {
@@ -106,6 +106,7 @@ impl Shapes {
         let total = crate::backend::cpu::tensor::count(&batch)?;
         crate::backend::cpu::tensor::count(&output)?;
         let mut batches = Vec::with_capacity(total.min(1 << 20));
+        let _room = cx.pool.charge(total.saturating_mul(size_of::<(usize, usize)>()))?;
         if total > 0 && m > 0 && n > 0 {
             let walk = Walk::new(&batch, [batch_a, batch_b]);
             let [sa, sb] = walk.inner_strides();

@@ -238,6 +238,9 @@ fn build_dynamic(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     kernel(|cx, inputs| {
         let x = inputs.tensor(0)?;
+        if x.dtype() != Float32 {
+            bail!(TypeMismatch, "its input is {x:?}, but must be fp32");
+        }
         let values = x.slice::<f32>()?;
         // The range always has 0 in it.
         let (low, high) = values.iter().fold((0f32, 0f32), |(l, h), &v| (l.min(v), h.max(v)));

@@ -261,6 +261,8 @@ impl Layer {
         fits(h0.as_ref(), &[directions, n, h], "initial_h")?;
         fits(c0.as_ref(), &[directions, n, h], "initial_c")?;
         fits(peepholes.as_ref(), &[directions, 3 * h], "P")?;
+        // A length for each sequence, and there may be any number of sequences of nothing.
+        let _held = cx.pool.charge(n.saturating_mul(size_of::<usize>()))?;
         let lengths = match inputs.opt_ints(4)? {
             None => vec![sizes.steps; n],
             Some(l) if l.len() == n && l.iter().all(|&v| (0..=sizes.steps as i64).contains(&v)) => {

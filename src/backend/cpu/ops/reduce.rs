@@ -259,7 +259,11 @@ fn integers<T: Integer>(cx: &Cx, kind: Kind, x: &Tensor, n: usize, inner: usize,
                 Kind::Min => values.min().map_or(T::saturate(i128::MAX), T::wrap),
                 Kind::Prod => T::wrap(values.fold(1, |a: i128, b| a.wrapping_mul(b))),
                 Kind::L1 => T::wrap(values.fold(0, |a, b| a + b.abs())),
-                Kind::L2 => float(f64::sqrt, values.fold(0, |a, b| a + b * b)),
+                // Exact where 128 bits hold it; two squares of 64-bit numbers may be more.
+                Kind::L2 => match values.clone().try_fold(0i128, |a, b| a.checked_add(b.checked_mul(b)?)) {
+                    Some(sum) => float(f64::sqrt, sum),
+                    None => T::saturate(values.map(|v| (v as f64).powi(2)).sum::<f64>().sqrt() as i128),
+                },
                 Kind::LogSum => float(f64::ln, values.sum::<i128>()),
                 Kind::LogSumExp => T::saturate(values.map(|v| (v as f64).exp()).sum::<f64>().ln() as i128),
                 Kind::SumSquare => T::wrap(values.fold(0, |a, b| a.wrapping_add(b.wrapping_mul(b)))),

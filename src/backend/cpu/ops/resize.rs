@@ -213,6 +213,9 @@ fn run(
     if dims.contains(&0) || x.is_empty() {
         return Tensor::new(cx.pool, x.dtype(), dims);
     }
+    // The lists of places and weights that each output element of an axis has, and of the weights of what it covers.
+    let listed = all.iter().fold(0usize, |n, a| n.saturating_add(a.output).saturating_add(a.input));
+    let _held = cx.pool.charge(listed.saturating_mul(LISTED))?;
     let changed = |a: &Axis| a.output != x.dims()[a.axis] || a.scale != 1.0 || a.roi != (0.0, 1.0);
     let resized: Vec<&Axis> = all.iter().filter(|a| changed(a)).collect();
     match spec.mode {
@@ -220,6 +223,9 @@ fn run(
         _ => interpolated(cx, spec, x, &resized, dims),
     }
 }
+
+/// Bytes of an element's entry in the lists of its axis.
+const LISTED: usize = 96;
 
 /// The input coordinate of output `i`.
 fn coordinate(spec: &Spec, a: &Axis, i: usize) -> f64 {

@@ -154,6 +154,9 @@ fn one_hot(cx: &NodeCx) -> Built {
     })
 }
 
+/// What Unique needs for each row: its places in the orders, its group, and its entries in three lists.
+const UNIQUE_ROW: usize = 80;
+
 fn unique(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     let at = cx.opt_int("axis")?;
@@ -174,6 +177,8 @@ fn unique(cx: &NodeCx) -> Built {
         order_of.insert(0, at);
         let rows = super::layout::transpose(cx, &x, &order_of)?;
         let count = rows.dims()[0];
+        // Rows without elements are rows too: their number is bounded by nothing else.
+        let _held = cx.pool.charge(count.saturating_mul(UNIQUE_ROW))?;
         let width = rows.len().checked_div(count).unwrap_or(0);
         let compare = comparison(&rows, width)?;
         let mut by_value: Vec<usize> = (0..count).collect();

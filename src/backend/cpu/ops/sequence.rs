@@ -1,7 +1,7 @@
 //! Sequences and optionals.
 
 use super::axes::axis;
-use super::control::Subgraph;
+use super::control::{LISTED, Subgraph};
 use super::{Built, Entry, Inputs, Kernel, NodeCx, entry, kernel, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
@@ -42,6 +42,12 @@ fn made(items: Vec<Val>) -> Result<Vec<Val>> {
     Ok(vec![Val::Sequence(Arc::new(items))])
 }
 
+/// A value on its way into a sequence or an optional. A loop could wrap its own result without end.
+fn nested(value: Val) -> Result<Val> {
+    value.check_nesting()?;
+    Ok(value)
+}
+
 /// A position given as a single number; `end` is the first that does not exist.
 fn position(inputs: &Inputs, i: usize, end: usize) -> Result<usize> {
     let [p] = inputs.ints(i)?[..] else { bail!(ShapeMismatch, "a position must be a single number") };
@@ -55,7 +61,7 @@ fn position(inputs: &Inputs, i: usize, end: usize) -> Result<usize> {
 
 fn construct(cx: &NodeCx) -> Built {
     cx.check_inputs(1, usize::MAX)?;
-    kernel(|_, inputs| made((0..inputs.len()).map(|i| inputs.take_value(i)).collect::<Result<_>>()?))
+    kernel(|_, inputs| made((0..inputs.len()).map(|i| nested(inputs.take_value(i)?)).collect::<Result<_>>()?))
 }
 
 fn empty(cx: &NodeCx) -> Built {
@@ -87,7 +93,7 @@ fn insert(cx: &NodeCx) -> Built {
                 })?
             }
         };
-        items.insert(place, inputs.take_value(1)?);
+        items.insert(place, nested(inputs.take_value(1)?)?);
         made(items)
     })
 }
@@ -129,12 +135,18 @@ fn split(cx: &NodeCx) -> Built {
         let at = axis(at, x.rank())?;
         let n = x.dims()[at];
         let given = inputs.opt(1)?;
+        // Pieces without elements take no other memory.
+        let mut held = cx.pool.charge(0)?;
         let sizes: Vec<usize> = match given {
-            None => vec![1; n],
+            None => {
+                held.grow(n.saturating_mul(LISTED))?;
+                vec![1; n]
+            }
             Some(t) if t.rank() == 0 => {
                 let [size] = inputs.ints(1)?[..] else { bail!(ShapeMismatch, "a size must be a single number") };
                 let size = usize::try_from(size).ok().filter(|s| *s > 0);
                 let size = size.ok_or_else(|| err!(Execution, "pieces must have at least one element"))?;
+                held.grow(n.div_ceil(size).saturating_mul(LISTED))?;
                 (0..n.div_ceil(size)).map(|i| size.min(n - i * size)).collect()
             }
             Some(_) => super::axes::shape(&inputs.ints(1)?)?,
@@ -212,7 +224,7 @@ impl Kernel for Map {
                 })
                 .collect::<Result<Vec<_>>>()?;
             for (list, v) in results.iter_mut().zip(self.body.run(cx, given, &captured)?) {
-                list.push(v);
+                list.push(nested(v)?);
             }
         }
         Ok(results.into_iter().map(|list| Val::Sequence(Arc::new(list))).collect())
@@ -222,7 +234,7 @@ impl Kernel for Map {
 fn optional(cx: &NodeCx) -> Built {
     cx.check_inputs(0, 1)?;
     kernel(|_, inputs| {
-        let value = if inputs.is_empty() { None } else { Some(Box::new(inputs.take_value(0)?)) };
+        let value = if inputs.is_empty() { None } else { Some(Box::new(nested(inputs.take_value(0)?)?)) };
         Ok(vec![Val::Optional(value)])
     })
 }

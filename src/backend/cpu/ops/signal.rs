@@ -5,6 +5,7 @@ use super::cast::cast;
 use super::{Built, Entry, Inputs, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::fft::{Complex, Fft};
+use crate::backend::cpu::memory::Charge;
 use crate::backend::cpu::tensor::Tensor;
 use crate::model::DataType::{Float32, Float64};
 use crate::{Result, bail, err};
@@ -22,6 +23,10 @@ pub const TABLE: &[Entry] = &[
 
 /// Longer transforms are refused, so that no work memory is asked for that no machine has.
 const MAX_LENGTH: i64 = 1 << 24;
+
+/// Bytes that a transform needs for each element: the line, and for lengths with large factors tables of up to four times
+/// as many complex numbers.
+const FFT_BYTES: usize = 16 * 12;
 
 /// A scalar input that may be left out.
 fn scalar(inputs: &Inputs, i: usize) -> Result<Option<i64>> {
@@ -82,6 +87,12 @@ fn build_dft(cx: &NodeCx) -> Built {
     })
 }
 
+/// The transform of that length, and the share of the memory limit that it and its work memory take.
+fn transform(cx: &Cx, n: usize) -> Result<(Fft, Charge)> {
+    let charge = cx.pool.charge(n.saturating_mul(FFT_BYTES)).map_err(|e| e.context(format_args!("length {n}")))?;
+    Ok((Fft::new(n), charge))
+}
+
 fn dft(cx: &Cx, x: &Tensor, at: usize, n: usize, inverse: bool, onesided: bool) -> Result<Tensor> {
     let parts = parts(x)?;
     if onesided && !inverse && parts == 2 {
@@ -103,7 +114,7 @@ fn dft(cx: &Cx, x: &Tensor, at: usize, n: usize, inverse: bool, onesided: bool) 
     }
     let wide = cast(cx, x, Float64, true)?;
     let data = wide.slice::<f64>()?;
-    let fft = Fft::new(n);
+    let (fft, _held) = transform(cx, n)?;
     let work = outer.saturating_mul(inner).saturating_mul(n).saturating_mul(32);
     cx.threads.pieces(y.slice_mut::<f64>()?, block, work, |o, out| {
         let mut line = vec![[0f64; 2]; n];
@@ -170,7 +181,7 @@ fn build_stft(cx: &NodeCx) -> Built {
         let mut y = Tensor::new(cx.pool, Float64, vec![batch, frames, bins, 2])?;
         let wide = cast(cx, x, Float64, true)?;
         let data = wide.slice::<f64>()?;
-        let fft = Fft::new(n);
+        let (fft, _held) = transform(cx, n)?;
         let work = (batch * frames).saturating_mul(n).saturating_mul(32);
         cx.threads.pieces(y.slice_mut::<f64>()?, bins * 2, work, |i, out| {
             let from = (i / frames * size + i % frames * step) * parts;

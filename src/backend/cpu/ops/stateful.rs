@@ -7,7 +7,7 @@ use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::simd::vectorize;
-use crate::backend::cpu::tensor::Tensor;
+use crate::backend::cpu::tensor::{Tensor, count};
 use crate::backend::cpu::value::Val;
 use crate::model::DataType::Float32;
 use crate::{Result, bail, err, with_float};
@@ -78,6 +78,10 @@ impl Linear {
         };
         let (&[b, t, wq], &[bk, tk, wk], &[bv, tv, wv]) = (q.dims(), k.dims(), v.dims()) else { return Err(wrong()) };
         let (keys, values, groups) = (wk / self.kv_heads, wv / self.kv_heads, self.q_heads / self.kv_heads);
+        // The sizes of the state and of the output: no product below overflows, even where there are no samples.
+        count(&[b, self.kv_heads, keys, values])?;
+        count(&[b, t, self.q_heads, keys, 2])?;
+        count(&[b, t, self.q_heads, values, 2])?;
         let last = |t: &Option<Tensor>, sizes: [usize; 2]| match t.as_ref().map(Tensor::dims) {
             None => Some(0),
             Some(&[bd, td, n]) if bd == b && td == tk && sizes.contains(&n) => Some(n),

@@ -3,10 +3,10 @@
 use super::{Built, Entry, NodeCx, entry, kernel, re2, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast::{self, Walk};
+use crate::backend::cpu::memory::Charge;
 use crate::backend::cpu::tensor::{Tensor, Text, count};
 use crate::backend::cpu::value::Val;
 use crate::model::DataType;
-use crate::sys::memory::physical_bytes;
 use crate::{Result, bail, err};
 use std::collections::HashSet;
 
@@ -22,32 +22,29 @@ pub const TABLE: &[Entry] = &[
 pub fn equal(cx: &Cx, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut y = Tensor::new(cx.pool, DataType::Bool, broadcast::shape(&[a.dims(), b.dims()])?)?;
     let out = y.slice_mut::<u8>()?.iter_mut();
-    pairs(a, b)?.into_iter().zip(out).for_each(|((a, b), o)| *o = (a == b).into());
+    pairs(cx, a, b)?.0.into_iter().zip(out).for_each(|((a, b), o)| *o = (a == b).into());
     Ok(y)
 }
 
-/// An error if that many strings, however short, do not fit in memory.
-fn check_room(n: usize) -> Result<()> {
-    let (need, have) = (n.saturating_mul(size_of::<Text>()), physical_bytes());
-    if need > have {
-        bail!(OutOfMemory, "{n} strings are needed, {need} bytes, but the machine has {have} bytes");
-    }
-    Ok(())
+/// The share of the memory limit that `n` strings of `bytes` bytes in all take.
+fn room(cx: &Cx, n: usize, bytes: usize) -> Result<Charge> {
+    let charge = cx.pool.charge(n.saturating_mul(size_of::<Text>()).saturating_add(bytes));
+    charge.map_err(|e| e.context(format_args!("{n} strings")))
 }
 
-/// The pairs of two broadcast string tensors, in the order of the result's elements.
-fn pairs<'a>(a: &'a Tensor, b: &'a Tensor) -> Result<Vec<(&'a Text, &'a Text)>> {
+/// The pairs of two broadcast string tensors, in the order of the result's elements, and their share of the memory limit.
+fn pairs<'a>(cx: &Cx, a: &'a Tensor, b: &'a Tensor) -> Result<(Vec<(&'a Text, &'a Text)>, Charge)> {
     let dims = broadcast::shape(&[a.dims(), b.dims()])?;
     let walk = Walk::new(&dims, [a.dims(), b.dims()]);
     let (xa, xb) = (a.strings()?, b.strings()?);
     let n = count(&dims)?;
-    check_room(n)?;
+    let charge = room(cx, n, 0)?;
     let [step_a, step_b] = walk.inner_strides();
     let mut all = Vec::new();
     walk.runs(0, n, |_, n, [oa, ob]| {
         all.extend((0..n).map(|i| (&xa[oa + i * step_a as usize], &xb[ob + i * step_b as usize])));
     });
-    Ok(all)
+    Ok((all, charge))
 }
 
 /// The UTF-8 text of an element.
@@ -57,10 +54,13 @@ fn text(element: &Text) -> Result<&str> {
 
 fn build_concat(cx: &NodeCx) -> Built {
     cx.check_inputs(2, 2)?;
-    tensor_kernel(|_, inputs| {
+    tensor_kernel(|cx, inputs| {
         let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
-        let joined = pairs(a, b)?.into_iter().map(|(a, b)| Text::from([&a[..], &b[..]].concat())).collect();
-        Tensor::from_strings(broadcast::shape(&[a.dims(), b.dims()])?, joined)
+        let (pairs, _held) = pairs(cx, a, b)?;
+        let bytes = pairs.iter().fold(0usize, |n, (a, b)| n.saturating_add(a.len() + b.len()));
+        let charge = room(cx, pairs.len(), bytes)?;
+        let joined = pairs.into_iter().map(|(a, b)| Text::from([&a[..], &b[..]].concat())).collect();
+        Tensor::from_charged(broadcast::shape(&[a.dims(), b.dims()])?, joined, charge)
     })
 }
 
@@ -79,14 +79,14 @@ fn build_split(cx: &NodeCx) -> Built {
         let width = parts.iter().map(Vec::len).max().unwrap_or(0);
         let mut dims = x.dims().to_vec();
         dims.push(width);
-        check_room(count(&dims)?)?;
+        let charge = room(cx, count(&dims)?, x.byte_len())?;
         let filled = parts.iter().flat_map(|p| {
             p.iter()
                 .copied()
                 .chain(std::iter::repeat_n("", width - p.len()))
                 .map(|s| Text::copy_from_slice(s.as_bytes()))
         });
-        let y = Tensor::from_strings(dims, filled.collect())?;
+        let y = Tensor::from_charged(dims, filled.collect(), charge)?;
         let counts: Vec<i64> = parts.iter().map(|p| p.len() as i64).collect();
         Ok(vec![Val::Tensor(y), Val::Tensor(Tensor::from_slice(cx.pool, DataType::Int64, x.dims().to_vec(), &counts)?)])
     })

@@ -114,6 +114,11 @@ impl<T> Operands<'_, T> {
     }
 }
 
+/// The elements from a place on: none where a head without rows would begin beyond the end.
+fn from<T>(data: &[T], at: usize) -> &[T] {
+    data.get(at..).unwrap_or_default()
+}
+
 /// Scaled products of queries and keys, one unit after the other; rows are `stride` apart.
 fn scores<T: FloatLane>(cx: &Cx, o: &Operands<T>, units: &[Unit], stride: usize, out: &mut [T::C]) -> Result<()> {
     let (q, k) = (&o.q, &o.k);
@@ -122,8 +127,8 @@ fn scores<T: FloatLane>(cx: &Cx, o: &Operands<T>, units: &[Unit], stride: usize,
     let sources: Vec<_> = units
         .iter()
         .map(|u| {
-            let queries = Strided { data: &q.0[q.1.at(u.batch, u.head, u.row)..], lane: q.1.by_row, step: 1 };
-            let keys = Strided { data: &k.0[k.1.at(u.batch, o.shared(u.head), 0)..], lane: k.1.by_row, step: 1 };
+            let queries = Strided { data: from(q.0, q.1.at(u.batch, u.head, u.row)), lane: q.1.by_row, step: 1 };
+            let keys = Strided { data: from(k.0, k.1.at(u.batch, o.shared(u.head), 0)), lane: k.1.by_row, step: 1 };
             (queries, keys)
         })
         .collect();
@@ -154,9 +159,9 @@ fn weigh<P: FloatLane, T: FloatLane<C = P::C>>(
     let sources: Vec<_> = units
         .iter()
         .map(|u| {
-            let rows = Strided { data: &weights[offset..], lane: stride, step: 1 };
+            let rows = Strided { data: from(weights, offset), lane: stride, step: 1 };
             offset += u.rows * stride;
-            let values = Strided { data: &v.0[v.1.at(u.batch, o.shared(u.head), 0)..], lane: 1, step: v.1.by_row };
+            let values = Strided { data: from(v.0, v.1.at(u.batch, o.shared(u.head), 0)), lane: 1, step: v.1.by_row };
             (rows, values)
         })
         .collect();
@@ -188,6 +193,10 @@ pub fn attend<T: FloatLane>(
     (y, heads): (&mut [T], &Heads),
     mut seen: Option<&mut [T]>,
 ) -> Result<()> {
+    // There may be any number of rows that nothing comes of.
+    if y.is_empty() && seen.as_ref().is_none_or(|s| s.is_empty()) {
+        return Ok(());
+    }
     let n = o.k.1.rows;
     // What a step shows stands behind the row's scores.
     let stride = if seen.is_some() { 2 * n } else { n };
@@ -223,7 +232,9 @@ pub fn attend<T: FloatLane>(
 pub fn all_scores<T: FloatLane>(cx: &Cx, o: &Operands<T>) -> Result<Tensor> {
     let dims = vec![o.q.1.batch, o.q.1.heads, o.q.1.rows, o.k.1.rows];
     let mut all = Tensor::new(cx.pool, <T::C as Lane>::DTYPE, dims)?;
-    scores(cx, o, &o.units(usize::MAX), o.k.1.rows, all.slice_mut()?)?;
+    if !all.is_empty() {
+        scores(cx, o, &o.units(usize::MAX), o.k.1.rows, all.slice_mut()?)?;
+    }
     Ok(all)
 }
 
@@ -234,5 +245,8 @@ pub fn all_weighed<P: FloatLane, T: FloatLane<C = P::C>>(
     weights: &[P],
     y: (&mut [T], &Heads),
 ) -> Result<()> {
+    if y.0.is_empty() {
+        return Ok(());
+    }
     weigh(cx, o, &o.units(usize::MAX), (weights, o.k.1.rows), y)
 }
