@@ -69,6 +69,17 @@ fn row_lanes(w: &Window) -> usize {
     w.output[2].div_ceil(OUT).next_multiple_of(GROUP)
 }
 
+/// Distance of the values of one point from those of the next, at least `n`: such that what all points have at one place
+/// does not fall on the same few lines of a cache, as it would for multiples of its size.
+fn spread(n: usize) -> usize {
+    // Lines of sixteen floats; a first-level cache has 64 sets of them.
+    let mut lines = n.div_ceil(16);
+    while lines % 4 != 1 {
+        lines += 1;
+    }
+    lines * 16
+}
+
 /// A task: some rows of tiles of one image, some output channels.
 struct Task {
     image: usize,
@@ -141,12 +152,15 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         let (w, micro, c) = (self.window, T::C::micro(), self.channels);
         let lanes = (task.tile_rows.len() * row_lanes(w)).next_multiple_of(LANES);
         let scratch = |n: usize| Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![n]);
-        let mut tiles = scratch(POINTS * c * lanes)?;
+        let apart = spread(c * lanes);
+        let mut tiles = scratch(POINTS * apart)?;
         let tiles = tiles.slice_mut::<T::C>()?;
-        self.transform_input(task, input, lanes, tiles);
+        self.transform_input(task, input, lanes, apart, tiles);
         let at_once = (WEIGHTS / (POINTS * c) / micro.mr * micro.mr).clamp(micro.mr, 48 / micro.mr * micro.mr);
-        let mut weights = scratch(POINTS * c * at_once)?;
-        let mut sums = scratch(POINTS * at_once * lanes)?;
+        let weights_apart = spread(c * at_once);
+        let mut weights = scratch(POINTS * weights_apart)?;
+        let sums_apart = spread(at_once * lanes);
+        let mut sums = scratch(POINTS * sums_apart)?;
         let (weights, sums) = (weights.slice_mut::<T::C>()?, sums.slice_mut::<T::C>()?);
         let rows_of_output = task.tile_rows.start * OUT..(task.tile_rows.end * OUT).min(w.output[1]);
         let piece = rows_of_output.len() * w.output[2];
@@ -156,7 +170,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         for first in task.rows.clone().step_by(at_once) {
             let rows = at_once.min(task.rows.end - first);
             let padded = rows.next_multiple_of(micro.mr);
-            self.transform_weights(first, rows, weights);
+            self.transform_weights(first, rows, weights_apart, weights);
             for e in 0..POINTS {
                 for k in (0..c).step_by(BLOCK_K) {
                     let steps = BLOCK_K.min(c - k);
@@ -164,16 +178,16 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
                         rows,
                         columns: lanes,
                         steps,
-                        a: &weights[e * padded * c + k * padded..],
-                        b: &tiles[e * lanes * c + k * lanes..],
+                        a: &weights[e * weights_apart + k * padded..],
+                        b: &tiles[e * apart + k * lanes..],
                         accumulate: k > 0,
                     };
-                    micro.compute(&block, &mut sums[e * rows * lanes..(e + 1) * rows * lanes], lanes);
+                    micro.compute(&block, &mut sums[e * sums_apart..(e + 1) * sums_apart], lanes);
                 }
             }
             for r in 0..rows {
                 let channel = first + r;
-                let (sums, next) = (&sums[r * lanes..], rows * lanes);
+                let (sums, next) = (&sums[r * lanes..], sums_apart);
                 vectorized(Outputs {
                     way: self,
                     task,
@@ -193,7 +207,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
     }
 
     /// All tiles of the task's rows: for each point and block of channels, panels as the matrix kernels read them.
-    fn transform_input(&self, task: &Task, input: &[T], lanes: usize, out: &mut [T::C]) {
+    fn transform_input(&self, task: &Task, input: &[T], lanes: usize, apart: usize, out: &mut [T::C]) {
         let (w, c) = (self.window, self.channels);
         let (across, width) = (row_lanes(w), T::C::micro().nr);
         // Tiles are windows of 6x6 that move by 4.
@@ -208,27 +222,35 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
             let steps = BLOCK_K.min(c - block);
             for panel in 0..lanes / LANES {
                 let place = block * lanes + panel * LANES * steps + (channel - block) * width;
-                let to = Panel { out: &mut *out, first: place, next: lanes * c, width, gap: width * steps };
+                let to = Panel { out: &mut *out, first: place, next: apart, width, gap: width * steps };
                 vectorized(InputPanel { way: self, task, plane: &plane, panel, tile: &mut tile, to });
             }
         }
     }
 
     /// The weights of `rows` output channels: for each point and block of channels, panels as the kernels read them.
-    fn transform_weights(&self, first: usize, rows: usize, out: &mut [T::C]) {
+    fn transform_weights(&self, first: usize, rows: usize, apart: usize, out: &mut [T::C]) {
         match T::C::micro().mr {
-            4 => self.transform_panels::<4>(first, rows, out),
-            6 => self.transform_panels::<6>(first, rows, out),
+            4 => self.transform_panels::<4>(first, rows, apart, out),
+            6 => self.transform_panels::<6>(first, rows, apart, out),
             other => unreachable!("no kernel has tiles of {other} rows"),
         }
     }
 
-    fn transform_panels<const W: usize>(&self, first: usize, rows: usize, out: &mut [T::C]) {
+    fn transform_panels<const W: usize>(&self, first: usize, rows: usize, apart: usize, out: &mut [T::C]) {
         let c = self.channels;
         let padded = rows.next_multiple_of(W);
         for panel in 0..padded / W {
             let row = first + panel * W;
-            vectorized(WeightPanels::<T, W> { weights: self.weights, row, channels: c, panel, padded, out: &mut *out });
+            vectorized(WeightPanels::<T, W> {
+                weights: self.weights,
+                row,
+                channels: c,
+                panel,
+                padded,
+                apart,
+                out: &mut *out,
+            });
         }
     }
 }
@@ -372,6 +394,8 @@ struct WeightPanels<'a, T: Lane, const W: usize> {
     channels: usize,
     panel: usize,
     padded: usize,
+    /// From point to point.
+    apart: usize,
     out: &'a mut [T::C],
 }
 
@@ -404,7 +428,7 @@ impl<T: Lane<C: Float>, const W: usize> Vectorized for WeightPanels<'_, T, W> {
             let whole = channel + 1 < block + steps;
             for (i, half) in half.iter().enumerate() {
                 for (j, row) in weight_points([&half[0], &half[1], &half[2]]).iter().enumerate() {
-                    let to = &mut self.out[place + (i * IN + j) * padded * c..];
+                    let to = &mut self.out[place + (i * IN + j) * self.apart..];
                     match to.first_chunk_mut::<WEIGHT_LANES>() {
                         Some(to) if whole => *to = *row,
                         _ => to[..W].copy_from_slice(&row[..W]),

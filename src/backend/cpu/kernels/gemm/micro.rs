@@ -15,6 +15,8 @@ pub struct Micro<F> {
     tile: unsafe fn(&Tile<F>),
     /// For few rows: that many rows at most, and tiles side by side, which keep as many sums in registers.
     few: Option<Few<F>>,
+    /// For a single column: one panel of A times the first lane of one panel of B, which gives `mr` sums.
+    column: Option<unsafe fn(&Tile<F>)>,
 }
 
 /// A kernel for few rows.
@@ -85,6 +87,21 @@ impl<F: Float> Micro<F> {
                 done += wide;
             }
         }
+        if let Some(kernel) = self.column
+            && block.columns == 1
+        {
+            for row in (0..block.rows).step_by(self.mr) {
+                let rows = self.mr.min(block.rows - row);
+                let a = block.a[row * block.steps..].as_ptr();
+                // SAFETY: the panels have `steps` steps (asserted above), and these rows of C lie in the block.
+                unsafe {
+                    let c = c.add(row * stride);
+                    let (steps, b) = (block.steps, block.b.as_ptr());
+                    kernel(&Tile { rows, steps, a, b, c, stride, accumulate: block.accumulate });
+                }
+            }
+            return;
+        }
         for column in (done..block.columns).step_by(self.nr) {
             let columns = self.nr.min(block.columns - column);
             let b = block.b[column * block.steps..].as_ptr();
@@ -126,15 +143,15 @@ pub fn micro_f32() -> &'static Micro<f32> {
         #[cfg(target_arch = "x86_64")]
         if simd::has_avx2() {
             let few = Some(Few { rows: 2, tiles: 4, tile: avx2::few });
-            return Micro { mr: 6, nr: 16, tile: avx2::tile, few };
+            return Micro { mr: 6, nr: 16, tile: avx2::tile, few, column: Some(avx2::column) };
         }
-        Micro { mr: 4, nr: 8, tile: portable::<f32, 4, 8>, few: None }
+        Micro { mr: 4, nr: 8, tile: portable::<f32, 4, 8>, few: None, column: None }
     })
 }
 
 /// The kernel for FP64.
 pub fn micro_f64() -> &'static Micro<f64> {
-    static CHOICE: Micro<f64> = Micro { mr: 4, nr: 8, tile: portable_wide, few: None };
+    static CHOICE: Micro<f64> = Micro { mr: 4, nr: 8, tile: portable_wide, few: None, column: None };
     &CHOICE
 }
 
@@ -225,6 +242,42 @@ mod avx2 {
                     let c = t.c.add(r * t.stride + (first + p) * 16);
                     store(c, sums, t.accumulate);
                 }
+            }
+        }
+    }
+
+    /// A single column: the six lanes of each step of A times one value of B, in four sums that do not wait for each
+    /// other.
+    pub(super) unsafe fn column(t: &Tile<f32>) {
+        // SAFETY: as above.
+        unsafe { one_column(t) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn one_column(t: &Tile<f32>) {
+        // SAFETY: A has `steps` steps of 6 lanes, no more of which are read; B has steps of 16; C has these rows.
+        unsafe {
+            let six = _mm256_setr_epi32(-1, -1, -1, -1, -1, -1, 0, 0);
+            let mut sums = [_mm256_setzero_ps(); 4];
+            let step = |s: usize, sum: __m256| {
+                let a = _mm256_maskload_ps(t.a.add(s * 6), six);
+                _mm256_fmadd_ps(a, _mm256_broadcast_ss(&*t.b.add(s * 16)), sum)
+            };
+            let whole = t.steps / 4 * 4;
+            for s in (0..whole).step_by(4) {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = step(s + i, *sum);
+                }
+            }
+            for s in whole..t.steps {
+                sums[s % 4] = step(s, sums[s % 4]);
+            }
+            let total = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+            let mut lanes = [0f32; 8];
+            _mm256_storeu_ps(lanes.as_mut_ptr(), total);
+            for (r, v) in lanes.iter().enumerate().take(t.rows) {
+                let c = &mut *t.c.add(r * t.stride);
+                *c = if t.accumulate { *c + v } else { *v };
             }
         }
     }

@@ -29,9 +29,9 @@ const BLOCK_M: usize = 96;
 const BLOCK_N: usize = 512;
 const LEAST_N: usize = 64;
 /// Floats of B that a task packs: they stay in the caches while all rows pass over them.
-const PACKED_B: usize = 1 << 16;
-/// Columns of a task with few rows, whose B is packed only to be read once.
-const NARROW_N: usize = 64;
+const PACKED_B: usize = 1 << 17;
+/// The same where there are so few rows that each block of k is packed only to be read once.
+const PACKED_ONCE: usize = 1 << 15;
 
 /// What is done to a piece of a row of C before it is stored: row, first column, values.
 pub type Epilogue<'a, F> = &'a (dyn Fn(usize, usize, &mut [F]) + Sync);
@@ -123,7 +123,7 @@ struct Task {
 fn columns_of_task<F>(p: &Product<F>, nr: usize) -> usize {
     let most = match p.b.ready(0, 0, nr) {
         Some(_) => BLOCK_N,
-        None if p.m <= BLOCK_M / 4 => NARROW_N,
+        None if p.m <= BLOCK_M => (PACKED_ONCE / BLOCK_K.min(p.k.max(1))).clamp(LEAST_N, BLOCK_N),
         None => (PACKED_B / p.k.max(1)).clamp(LEAST_N, BLOCK_N),
     };
     p.n.div_ceil(p.n.div_ceil(most)).next_multiple_of(nr)
@@ -243,4 +243,72 @@ fn rectangle<O: Lane<C: Float>>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::memory::Pool;
+    use crate::backend::cpu::threads::Threads;
+    use half::f16;
+
+    /// Largest difference from the definition, relative to the largest element: A and B strided either way, B packed.
+    fn difference<T: Lane<C: Float>>([m, n, k]: [usize; 3], turned: bool, packed: bool, threads: usize) -> f64 {
+        let number = |i: usize| ((i * 7919 + 13) % 2003) as f64 / 1001.0 - 1.0;
+        let store = |n: usize| -> Vec<T> { (0..n).map(|i| T::put(T::C::of(number(i)))).collect() };
+        let (a, b) = (store(m * k), store(k * n + 5));
+        let (lane_a, step_a) = if turned { (1, m) } else { (k, 1) };
+        let (lane_b, step_b) = if turned { (k, 1) } else { (1, n) };
+        let left = Strided { data: &a, lane: lane_a, step: step_a };
+        let right = Strided { data: &b, lane: lane_b, step: step_b };
+        let ready = Packed::new(&right, n, k, T::C::micro().nr).unwrap();
+        let (pool, threads) = (Pool::new(1 << 30), Threads::new(threads).unwrap());
+        let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
+        let epilogue = |row: usize, column: usize, v: &mut [T::C]| {
+            v.iter_mut().enumerate().for_each(|(i, v)| *v += T::C::of((row + 2 * (column + i)) as f64 / 64.0));
+        };
+        let b_source: &dyn Source<T::C> = if packed { &ready } else { &right };
+        let (offset, row_stride) = (3, n + 2);
+        let product = Product { m, n, k, a: &left, b: b_source, offset, row_stride, epilogue: Some(&epilogue) };
+        let mut out = vec![T::default(); offset + m * row_stride];
+        run::<T>(&cx, &[product], &mut out).unwrap();
+        let (mut largest, mut worst) = (1f64, 0f64);
+        for r in 0..m {
+            for c in 0..n {
+                let mut want = (r + 2 * c) as f64 / 64.0;
+                for s in 0..k {
+                    want += a[r * lane_a + s * step_a].get().wide() * b[c * lane_b + s * step_b].get().wide();
+                }
+                largest = largest.max(want.abs());
+                worst = worst.max((out[offset + r * row_stride + c].get().wide() - want).abs());
+            }
+        }
+        worst / largest
+    }
+
+    /// Sizes around the tiles and blocks of every kernel: one row, two rows, one column, cut-off tiles, several blocks.
+    #[test]
+    fn products_are_those_of_the_definition() {
+        for m in [1, 2, 3, 6, 7, 97, 200] {
+            for n in [1, 2, 16, 17, 63, 64, 65, 700] {
+                for k in [1, 5, 252, 253, 600] {
+                    if m * n * k > 2_000_000 {
+                        continue;
+                    }
+                    for (turned, packed, threads) in
+                        [(false, false, 1), (true, true, 3), (true, false, 3), (false, true, 1)]
+                    {
+                        let f32s = difference::<f32>([m, n, k], turned, packed, threads);
+                        assert!(f32s < 2e-6, "fp32 {m}x{n}x{k} {turned} {packed}: {f32s:e}");
+                        let f16s = difference::<f16>([m, n, k], turned, packed, threads);
+                        assert!(f16s < 6e-4, "fp16 {m}x{n}x{k} {turned} {packed}: {f16s:e}");
+                        if m * n * k < 1_000_000 {
+                            let f64s = difference::<f64>([m, n, k], turned, packed, threads);
+                            assert!(f64s < 1e-14, "fp64 {m}x{n}x{k} {turned} {packed}: {f64s:e}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
