@@ -1,5 +1,6 @@
 //! Random models, the same for the same seed: typed operators of every kind that the conversion treats differently, with
 //! If, Loop, captures, sequences, shared and unnamed tensors, Casts to and fro, and constants that half cannot hold.
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use crate::onnx_builder::{WEIGHTS, init, model, node, with};
 use mezzo::model::{AttributeValue, DataType, Dim, Graph, Initializer, Model, Node, Tensor, ValueInfo, ValueType};

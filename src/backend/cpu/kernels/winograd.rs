@@ -3,13 +3,15 @@
 //! Networks" (2015), for the points 0, 1, -1, 2, -2 and infinity. Everything is computed in FP32 (FP64); results differ
 //! from the plain sum by rounding only. Weights are transformed in every run, panel by panel: that costs less than
 //! reading them in transformed form, which is four times as large.
-#![allow(unsafe_code)] // tasks store disjoint parts of one output
+#![allow(unsafe_code)] // tasks store disjoint parts of one output; vector instructions
 
 use super::conv::Window;
 use super::gemm::{self, BLOCK_K, Packed};
 use super::lane::Lane;
 use super::math::Float;
 use super::planes::Plane;
+#[cfg(target_arch = "x86_64")]
+use super::simd::has_avx2;
 use super::simd::{Vectorized, vectorized};
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
@@ -29,7 +31,7 @@ const LANES: usize = 16;
 const GROUP: usize = 4;
 /// Tiles of one task, about. With more of them the weights are transformed less often, but the transformed tiles leave the
 /// second-level cache.
-const TASK: usize = 64;
+const TASK: usize = 96;
 /// Floats of transformed weights at a time, about.
 const WEIGHTS: usize = 1 << 16;
 
@@ -411,6 +413,21 @@ impl<T: Lane<C: Float>, const W: usize> Vectorized for WeightPanels<'_, T, W> {
         let mut half = [[[T::C::ZERO; WEIGHT_LANES]; 3]; IN];
         for channel in 0..c {
             T::widen(self.weights.steps(self.row, channel * 9, 9), &mut flat[..9 * W]);
+            let block = channel / BLOCK_K * BLOCK_K;
+            let steps = BLOCK_K.min(c - block);
+            let place = block * padded + self.panel * W * steps + (channel - block) * W;
+            // A whole vector reaches into the next channel's place, which is written next; the last one has none.
+            let whole = channel + 1 < block + steps;
+            #[cfg(target_arch = "x86_64")]
+            if W == 6
+                && has_avx2()
+                && let (Ok(flat), Ok(out)) =
+                    (bytemuck::try_cast_slice(&flat), bytemuck::try_cast_slice_mut(&mut *self.out))
+            {
+                // SAFETY: the features have just been checked.
+                unsafe { x86::six_weights(flat, &mut out[place..], self.apart, whole) };
+                continue;
+            }
             let g = |tap: usize| match flat[tap * W..].first_chunk::<WEIGHT_LANES>() {
                 Some(lanes) => *lanes,
                 None => [T::C::ZERO; WEIGHT_LANES],
@@ -421,17 +438,58 @@ impl<T: Lane<C: Float>, const W: usize> Vectorized for WeightPanels<'_, T, W> {
                     half[i][j] = column[i];
                 }
             }
-            let block = channel / BLOCK_K * BLOCK_K;
-            let steps = BLOCK_K.min(c - block);
-            let place = block * padded + self.panel * W * steps + (channel - block) * W;
-            // A whole vector reaches into the next channel's place, which is written next; the last one has none.
-            let whole = channel + 1 < block + steps;
             for (i, half) in half.iter().enumerate() {
                 for (j, row) in weight_points([&half[0], &half[1], &half[2]]).iter().enumerate() {
                     let to = &mut self.out[place + (i * IN + j) * self.apart..];
                     match to.first_chunk_mut::<WEIGHT_LANES>() {
                         Some(to) if whole => *to = *row,
                         _ => to[..W].copy_from_slice(&row[..W]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The transform of weights in vector instructions: what the compiler makes of the portable form moves lane by lane.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{IN, POINTS};
+    use std::arch::x86_64::*;
+
+    /// Nine weights of six lanes each, and two values behind them; the values of point `e` go to `out[e * apart..]`, eight
+    /// lanes if `whole`, else six.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub fn six_weights(flat: &[f32], out: &mut [f32], apart: usize, whole: bool) {
+        assert!(flat.len() >= 8 * 6 + 8 && out.len() >= (POINTS - 1) * apart + if whole { 8 } else { 6 });
+        let factor = |n: f32| _mm256_set1_ps(1.0 / n);
+        let (quarter, sixth, twelfth, last) = (factor(4.0), factor(6.0), factor(12.0), factor(24.0));
+        let points = |g0: __m256, g1: __m256, g2: __m256| -> [__m256; IN] {
+            let near = _mm256_mul_ps(sixth, _mm256_add_ps(g0, g2));
+            let far = _mm256_add_ps(_mm256_mul_ps(last, g0), _mm256_mul_ps(sixth, g2));
+            let (a, b) = (_mm256_mul_ps(sixth, g1), _mm256_mul_ps(twelfth, g1));
+            [
+                _mm256_mul_ps(quarter, g0),
+                _mm256_sub_ps(_mm256_setzero_ps(), _mm256_add_ps(near, a)),
+                _mm256_sub_ps(a, near),
+                _mm256_add_ps(far, b),
+                _mm256_sub_ps(far, b),
+                g2,
+            ]
+        };
+        let six = _mm256_setr_epi32(-1, -1, -1, -1, -1, -1, 0, 0);
+        // SAFETY: weight 8 ends at lane 56, point 35 at `35 * apart` and six or eight lanes (asserted above).
+        unsafe {
+            let g = |tap: usize| _mm256_loadu_ps(flat.as_ptr().add(tap * 6));
+            let columns = [points(g(0), g(3), g(6)), points(g(1), g(4), g(7)), points(g(2), g(5), g(8))];
+            for i in 0..IN {
+                let row = points(columns[0][i], columns[1][i], columns[2][i]);
+                for (j, v) in row.into_iter().enumerate() {
+                    let to = out.as_mut_ptr().add((i * IN + j) * apart);
+                    match whole {
+                        true => _mm256_storeu_ps(to, v),
+                        false => _mm256_maskstore_ps(to, six, v),
                     }
                 }
             }

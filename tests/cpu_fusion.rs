@@ -1,0 +1,152 @@
+//! Fused steps on the CPU backend: an execution with fused operators gives what the operators one by one give, bit for
+//! bit, in FP32 and in FP16. A tap makes the engine run them one by one.
+
+mod onnx_builder;
+mod random_models;
+
+use mezzo::backend::{BuildOptions, Progress, RunControl, TensorValue, Value};
+use mezzo::engine::{Context, Engine, Env};
+use mezzo::model::{AttributeValue, DataType, Dim, Graph, Initializer, Model, Node, Tensor, ValueInfo, ValueType};
+use onnx_builder::{half, model, node, with};
+use random_models::Random;
+use std::sync::Arc;
+
+/// [2, 8, 9, 17] after a head of 8 channels.
+const DIMS: [usize; 4] = [2, 8, 9, 17];
+
+const UNARY: [&str; 12] = [
+    "Relu",
+    "LeakyRelu",
+    "Sigmoid",
+    "HardSwish",
+    "HardSigmoid",
+    "Tanh",
+    "Erf",
+    "Abs",
+    "Neg",
+    "Softplus",
+    "Floor",
+    "Softsign",
+];
+const BINARY: [&str; 6] = ["Add", "Sub", "Mul", "Max", "Min", "PRelu"];
+/// Operands from outside, by the shape they have: a scalar, one value a channel, a row, a column, the whole.
+const OUTSIDE: [(&str, &[i64]); 6] = [
+    ("scalar", &[]),
+    ("channel", &[8, 1, 1]),
+    ("row", &[17]),
+    ("column", &[9, 1]),
+    ("image", &[2, 1, 1, 1]),
+    ("whole", &[2, 8, 9, 17]),
+];
+
+fn numbers(random: &mut Random, n: usize) -> Vec<f32> {
+    (0..n).map(|_| (random.below(2001) as f32 - 1000.0) / 700.0).collect()
+}
+
+fn constant(random: &mut Random, name: &str, dims: &[i64]) -> Initializer {
+    let n = dims.iter().product::<i64>() as usize;
+    let tensor = Tensor::from_vec(DataType::Float32, dims.to_vec(), numbers(random, n));
+    Initializer { name: name.into(), tensor, doc_string: None, metadata: vec![] }
+}
+
+/// The head that a seed chooses, and constants for it. Its result is "v0".
+fn head(random: &mut Random, kind: usize) -> (Node, Vec<Initializer>) {
+    let ints = |v: &[i64]| AttributeValue::Ints(v.to_vec());
+    match kind {
+        // 3x3 and 8 channels in, 16 would be Winograd's: a product over columns.
+        0 => {
+            let conv = with(node("Conv", &["x", "w", "b"], &["v0"]), "pads", ints(&[1, 1, 1, 1]));
+            (conv, vec![constant(random, "w", &[8, 8, 3, 3]), constant(random, "b", &[8])])
+        }
+        1 => (node("Conv", &["x", "w"], &["v0"]), vec![constant(random, "w", &[8, 8, 1, 1])]),
+        2 => {
+            let conv = with(node("Conv", &["x", "w"], &["v0"]), "pads", ints(&[1, 1, 1, 1]));
+            (with(conv, "group", AttributeValue::Int(8)), vec![constant(random, "w", &[8, 1, 3, 3])])
+        }
+        3 => (node("MatMul", &["x", "w"], &["v0"]), vec![constant(random, "w", &[17, 17])]),
+        // No head: a chain.
+        _ => (node("Add", &["row", "x"], &["v0"]), vec![]),
+    }
+}
+
+fn fused_model(seed: u64) -> Model {
+    let mut random = Random(seed);
+    let kind = random.below(5);
+    let (first, mut initializers) = head(&mut random, kind);
+    for (name, dims) in OUTSIDE {
+        initializers.push(constant(&mut random, name, dims));
+    }
+    for name in ["scale", "shift", "mean"] {
+        initializers.push(constant(&mut random, name, &[8]));
+    }
+    let variance = numbers(&mut random, 8).iter().map(|v| v.abs() + 0.5).collect();
+    let variance = Tensor::from_vec(DataType::Float32, vec![8], variance);
+    initializers.push(Initializer { name: "variance".into(), tensor: variance, doc_string: None, metadata: vec![] });
+    let mut nodes = vec![first];
+    let count = 1 + random.below(9);
+    for i in 1..=count {
+        // Mostly the value before, sometimes an older one, which must then be kept.
+        let before = |random: &mut Random| match random.below(4) {
+            0 => format!("v{}", random.below(i)),
+            _ => format!("v{}", i - 1),
+        };
+        let (a, out) = (before(&mut random), format!("v{i}"));
+        nodes.push(match random.below(5) {
+            0 | 1 => node(random.one_of::<&str>(&UNARY), &[&a], &[&out]),
+            2 => node("BatchNormalization", &[&a, "scale", "shift", "mean", "variance"], &[&out]),
+            _ => {
+                let op = *random.one_of::<&str>(&BINARY);
+                let b = if random.below(3) == 0 { before(&mut random) } else { random.one_of(&OUTSIDE).0.to_string() };
+                // The slope of PRelu is never the larger side; the others are given either way round.
+                match op != "PRelu" && random.below(2) == 0 {
+                    true => node(op, &[&b, &a], &[&out]),
+                    false => node(op, &[&a, &b], &[&out]),
+                }
+            }
+        });
+    }
+    nodes.push(node("Identity", &[&format!("v{count}")], &["y"]));
+    let dims = || Some(DIMS.iter().map(|&d| Dim::known(d as i64)).collect());
+    let info = |name: &str| ValueInfo::new(name, ValueType::tensor(DataType::Float32, dims()));
+    let made = model(nodes, initializers);
+    Model { graph: Graph { inputs: vec![info("x")], outputs: vec![info("y")], ..made.graph }, ..made }
+}
+
+fn bytes(context: &mut Context, control: &RunControl) -> Vec<u8> {
+    context.run(control).unwrap();
+    let Value::Tensor(t) = context.output("y").unwrap() else { panic!("an output is a tensor") };
+    t.to_bytes().unwrap()
+}
+
+/// Runs both plans; says how many steps the fused one has less.
+fn same(seed: u64, model: &Model, input: &[f32], threads: usize) -> usize {
+    let env = Env::default_env();
+    let options = BuildOptions { threads, ..BuildOptions::default() };
+    let engine: Arc<Engine> = Engine::build(&env, model, "cpu", &options, &Progress::default()).unwrap();
+    let mut context = Context::new(&engine).unwrap();
+    let input: Vec<u8> = input.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let input = TensorValue::copy_of(DataType::Float32, DIMS.to_vec(), &input).unwrap();
+    let wanted = engine.info().inputs[0].data_type().unwrap();
+    let input = input.to_float(wanted).unwrap();
+    context.bind("x", Value::Tensor(input)).unwrap();
+    let fused = bytes(&mut context, &RunControl::default());
+    let alone = bytes(&mut context, &RunControl { tap: Some(&|_, _| {}), ..RunControl::default() });
+    assert!(fused == alone, "seed {seed}: {}", engine.inspect_json());
+    let steps = engine.inspect_json().matches("\"op\"").count();
+    engine.info().nodes as usize - steps
+}
+
+#[test]
+fn fused_steps_give_what_their_operators_give() {
+    let (mut fewer, mut runs) = (0, 0);
+    for seed in 0..150 {
+        let model = fused_model(seed);
+        let input = numbers(&mut Random(seed + 1000), DIMS.iter().product());
+        for threads in [1, 3] {
+            fewer += same(seed, &model, &input, threads);
+            fewer += same(seed, &half(&model).model, &input, threads);
+            runs += 2;
+        }
+    }
+    assert!(fewer > runs, "only {fewer} operators were fused in {runs} models");
+}
