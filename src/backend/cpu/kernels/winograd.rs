@@ -16,6 +16,7 @@ use super::simd::{Vectorized, vectorized};
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
+use crate::model::DataType;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,7 +34,7 @@ const GROUP: usize = 4;
 /// second-level cache.
 const TASK: usize = 96;
 /// Floats of transformed weights at a time, about.
-const WEIGHTS: usize = 1 << 16;
+const WEIGHTS: usize = 1 << 17;
 
 type Row<F> = [F; LANES];
 type Tile<F> = [[Row<F>; IN]; IN];
@@ -158,7 +159,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         let mut tiles = scratch(POINTS * apart)?;
         let tiles = tiles.slice_mut::<T::C>()?;
         self.transform_input(task, input, lanes, apart, tiles);
-        let at_once = (WEIGHTS / (POINTS * c) / micro.mr * micro.mr).clamp(micro.mr, 48 / micro.mr * micro.mr);
+        let at_once = (WEIGHTS / (POINTS * c) / micro.mr * micro.mr).clamp(micro.mr, 24);
         let weights_apart = spread(c * at_once);
         let mut weights = scratch(POINTS * weights_apart)?;
         let sums_apart = spread(at_once * lanes);
@@ -420,6 +421,7 @@ impl<T: Lane<C: Float>, const W: usize> Vectorized for WeightPanels<'_, T, W> {
             let whole = channel + 1 < block + steps;
             #[cfg(target_arch = "x86_64")]
             if W == 6
+                && T::C::DTYPE == DataType::Float32
                 && has_avx2()
                 && let (Ok(flat), Ok(out)) =
                     (bytemuck::try_cast_slice(&flat), bytemuck::try_cast_slice_mut(&mut *self.out))
@@ -451,11 +453,77 @@ impl<T: Lane<C: Float>, const W: usize> Vectorized for WeightPanels<'_, T, W> {
     }
 }
 
-/// The transform of weights in vector instructions: what the compiler makes of the portable form moves lane by lane.
+/// The transforms in vector instructions: what the compiler makes of the portable forms shuffles lanes about.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{IN, POINTS};
+    use super::{IN, LANES, POINTS};
     use std::arch::x86_64::*;
+
+    /// Eight lanes of each row.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn load<const N: usize>(rows: &[f32], at: usize) -> [__m256; N] {
+        assert!(rows.len() >= N * LANES && at <= LANES / 2);
+        let mut lanes = [_mm256_setzero_ps(); N];
+        for (i, lanes) in lanes.iter_mut().enumerate() {
+            // SAFETY: eight lanes of row `i`, from 0 or 8 on (asserted above).
+            *lanes = unsafe { _mm256_loadu_ps(rows.as_ptr().add(i * LANES + at)) };
+        }
+        lanes
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn store<const N: usize>(rows: &mut [f32], at: usize, lanes: [__m256; N]) {
+        assert!(rows.len() >= N * LANES && at <= LANES / 2);
+        for (i, lanes) in lanes.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps(rows.as_mut_ptr().add(i * LANES + at), lanes) };
+        }
+    }
+
+    /// [`super::input_points`], operation for operation.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub fn input_points(d: &[f32], made: &mut [f32]) {
+        let (two, four, five) = (_mm256_set1_ps(2.0), _mm256_set1_ps(4.0), _mm256_set1_ps(5.0));
+        for at in [0, LANES / 2] {
+            let [d0, d1, d2, d3, d4, d5] = load(d, at);
+            let even = _mm256_sub_ps(d4, _mm256_mul_ps(four, d2));
+            let odd = _mm256_sub_ps(d3, _mm256_mul_ps(four, d1));
+            let (near, far) = (_mm256_sub_ps(d4, d2), _mm256_mul_ps(two, _mm256_sub_ps(d3, d1)));
+            let first = _mm256_add_ps(_mm256_sub_ps(_mm256_mul_ps(four, d0), _mm256_mul_ps(five, d2)), d4);
+            let last = _mm256_add_ps(_mm256_sub_ps(_mm256_mul_ps(four, d1), _mm256_mul_ps(five, d3)), d5);
+            let lanes = [
+                first,
+                _mm256_add_ps(even, odd),
+                _mm256_sub_ps(even, odd),
+                _mm256_add_ps(near, far),
+                _mm256_sub_ps(near, far),
+                last,
+            ];
+            store(made, at, lanes);
+        }
+    }
+
+    /// [`super::output_points`], operation for operation.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub fn output_points(y: &[f32], made: &mut [f32]) {
+        let (two, four, eight) = (_mm256_set1_ps(2.0), _mm256_set1_ps(4.0), _mm256_set1_ps(8.0));
+        for at in [0, LANES / 2] {
+            let [y0, y1, y2, y3, y4, y5] = load(y, at);
+            let (sum, difference) = (_mm256_add_ps(y1, y2), _mm256_sub_ps(y1, y2));
+            let (far_sum, far) = (_mm256_add_ps(y3, y4), _mm256_sub_ps(y3, y4));
+            let lanes = [
+                _mm256_add_ps(_mm256_add_ps(y0, sum), far_sum),
+                _mm256_add_ps(difference, _mm256_mul_ps(two, far)),
+                _mm256_add_ps(sum, _mm256_mul_ps(four, far_sum)),
+                _mm256_add_ps(_mm256_add_ps(difference, _mm256_mul_ps(eight, far)), y5),
+            ];
+            store(made, at, lanes);
+        }
+    }
 
     /// Nine weights of six lanes each, and two values behind them; the values of point `e` go to `out[e * apart..]`, eight
     /// lanes if `whole`, else six.
@@ -500,6 +568,18 @@ mod x86 {
 /// Six values of one row or column of a tile at the six points.
 #[inline(always)]
 fn input_points<F: Float>(d: &[Row<F>; IN]) -> [Row<F>; IN] {
+    #[cfg(target_arch = "x86_64")]
+    if F::DTYPE == DataType::Float32
+        && has_avx2()
+        && let Ok(d) = bytemuck::try_cast_slice(d.as_flattened())
+    {
+        let mut made = [[F::ZERO; LANES]; IN];
+        if let Ok(made) = bytemuck::try_cast_slice_mut(made.as_flattened_mut()) {
+            // SAFETY: the features have just been checked.
+            unsafe { x86::input_points(d, made) };
+        }
+        return made;
+    }
     let (two, four, five) = (F::of(2.0), F::of(4.0), F::of(5.0));
     let [d0, d1, d2, d3, d4, d5] = d;
     [
@@ -531,6 +611,18 @@ fn weight_points<F: Float, const W: usize>(g: [&[F; W]; 3]) -> [[F; W]; IN] {
 /// Four outputs from the products at the six points.
 #[inline(always)]
 fn output_points<F: Float>(y: &[Row<F>; IN]) -> [Row<F>; OUT] {
+    #[cfg(target_arch = "x86_64")]
+    if F::DTYPE == DataType::Float32
+        && has_avx2()
+        && let Ok(y) = bytemuck::try_cast_slice(y.as_flattened())
+    {
+        let mut made = [[F::ZERO; LANES]; OUT];
+        if let Ok(made) = bytemuck::try_cast_slice_mut(made.as_flattened_mut()) {
+            // SAFETY: the features have just been checked.
+            unsafe { x86::output_points(y, made) };
+        }
+        return made;
+    }
     let (two, four, eight) = (F::of(2.0), F::of(4.0), F::of(8.0));
     let [y0, y1, y2, y3, y4, y5] = y;
     [

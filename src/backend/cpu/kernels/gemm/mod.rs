@@ -27,11 +27,11 @@ pub const BLOCK_K: usize = 252;
 const BLOCK_M: usize = 96;
 /// Columns of one task: at most, and at least where there are as many.
 const BLOCK_N: usize = 512;
-const LEAST_N: usize = 64;
+const LEAST_N: usize = 128;
 /// Floats of B that a task packs: they stay in the caches while all rows pass over them.
-const PACKED_B: usize = 1 << 17;
+const PACKED_B: usize = 1 << 18;
 /// The same where there are so few rows that each block of k is packed only to be read once.
-const PACKED_ONCE: usize = 1 << 15;
+const PACKED_ONCE: usize = 1 << 16;
 
 /// What is done to a piece of a row of C before it is stored: row, first column, values.
 pub type Epilogue<'a, F> = &'a (dyn Fn(usize, usize, &mut [F]) + Sync);
