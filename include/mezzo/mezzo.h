@@ -1563,6 +1563,9 @@ const char *mezzo_engine_backend_version(const mezzo_engine_t *engine);
 MEZZO_API uint64_t mezzo_engine_weight_bytes(const mezzo_engine_t *engine);
 
 /// Peak bytes of intermediate tensors of one execution, if all shapes are fixed; -1 if it is not known, and for NULL.
+///
+/// The CPU backend finds it out by an execution on zeros, when it is first asked: the call takes as long. For models with
+/// loops it is not known.
 MEZZO_API
 int64_t mezzo_engine_activation_bytes(const mezzo_engine_t *engine);
 

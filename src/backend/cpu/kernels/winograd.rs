@@ -32,7 +32,7 @@ const LANES: usize = 16;
 const GROUP: usize = 4;
 /// Tiles of one task, about. With more of them the weights are transformed less often, but the transformed tiles leave the
 /// second-level cache.
-const TASK: usize = 96;
+const TASK: usize = 64;
 /// Floats of transformed weights at a time, about.
 const WEIGHTS: usize = 1 << 17;
 

@@ -31,7 +31,7 @@ const LEAST_N: usize = 128;
 /// Floats of B that a task packs: they stay in the caches while all rows pass over them.
 const PACKED_B: usize = 1 << 18;
 /// The same where there are so few rows that each block of k is packed only to be read once.
-const PACKED_ONCE: usize = 1 << 16;
+const PACKED_ONCE: usize = 1 << 14;
 
 /// What is done to a piece of a row of C before it is stored: row, first column, values.
 pub type Epilogue<'a, F> = &'a (dyn Fn(usize, usize, &mut [F]) + Sync);
@@ -123,7 +123,7 @@ struct Task {
 fn columns_of_task<F>(p: &Product<F>, nr: usize) -> usize {
     let most = match p.b.ready(0, 0, nr) {
         Some(_) => BLOCK_N,
-        None if p.m <= BLOCK_M => (PACKED_ONCE / BLOCK_K.min(p.k.max(1))).clamp(LEAST_N, BLOCK_N),
+        None if p.m <= BLOCK_M => (PACKED_ONCE / BLOCK_K.min(p.k.max(1))).clamp(LEAST_N / 2, BLOCK_N),
         None => (PACKED_B / p.k.max(1)).clamp(LEAST_N, BLOCK_N),
     };
     p.n.div_ceil(p.n.div_ceil(most)).next_multiple_of(nr)
