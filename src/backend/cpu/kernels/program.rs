@@ -10,10 +10,13 @@ use crate::Result;
 use crate::backend::cpu::tensor::Tensor;
 use std::cell::RefCell;
 
+/// A change of values in place.
+pub type Unary = Box<dyn Fn(&mut [f32]) + Send + Sync>;
+
 /// What an operator does to the elements of FP32 or half tensors, in FP32.
 pub enum Stage {
     /// Changes values in place: input 0.
-    Unary(Box<dyn Fn(&mut [f32]) + Send + Sync>),
+    Unary(Unary),
     /// Makes a value of two: inputs 0 and 1, broadcast.
     Binary(Zip<f32, f32>),
     /// Factor and addend of each channel (dimension 1): input 0.

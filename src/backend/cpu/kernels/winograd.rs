@@ -3,7 +3,10 @@
 //! Networks" (2015), for the points 0, 1, -1, 2, -2 and infinity. Everything is computed in FP32 (FP64); results differ
 //! from the plain sum by rounding only. Weights are transformed in every run, panel by panel: that costs less than
 //! reading them in transformed form, which is four times as large.
-#![allow(unsafe_code)] // tasks store disjoint parts of one output; vector instructions
+#![allow(unsafe_code)]
+// tasks store disjoint parts of one output; vector instructions
+// Loops over both sides of small squares read best with their indices; v - v is zero for finite v alone.
+#![allow(clippy::needless_range_loop, clippy::eq_op)]
 
 use super::conv::Window;
 use super::gemm::{self, BLOCK_K, Packed};
@@ -96,13 +99,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
     /// Convolves `images`; `epilogue(first element of the output, channel, values)` finishes pieces of one channel.
     /// False if a value is not finite: sums of infinities are not what the definition says, so the caller computes them
     /// by it.
-    pub fn run(
-        &self,
-        cx: &Cx,
-        input: &[T],
-        out: &mut [T],
-        epilogue: &(dyn Fn(usize, usize, &mut [T::C]) + Sync),
-    ) -> Result<bool> {
+    pub fn run(&self, cx: &Cx, input: &[T], out: &mut [T], epilogue: gemm::Epilogue<T::C>) -> Result<bool> {
         let w = self.window;
         let (plane, size) = (w.input_len(), w.output_len());
         let images = out.len() / (self.rows * size);
@@ -150,7 +147,7 @@ impl<T: Lane<C: Float>> Winograd<'_, T> {
         task: &Task,
         input: &[T],
         out: &gemm::Shared<T>,
-        epilogue: &(dyn Fn(usize, usize, &mut [T::C]) + Sync),
+        epilogue: gemm::Epilogue<T::C>,
     ) -> Result<bool> {
         let (w, micro, c) = (self.window, T::C::micro(), self.channels);
         let lanes = (task.tile_rows.len() * row_lanes(w)).next_multiple_of(LANES);
