@@ -10,8 +10,8 @@ pub struct Threads {
     pool: Option<rayon::ThreadPool>,
 }
 
-/// Work of fewer elementary steps than this is not worth waking another thread.
-pub const WORTHWHILE: usize = 1 << 15;
+/// Work of fewer elementary steps than this is not worth waking another thread, which takes some 10 microseconds.
+pub const WORTHWHILE: usize = 1 << 17;
 
 impl Threads {
     /// `count` threads, the calling one included; 0 is one per core. One thread needs no pool.

@@ -3,6 +3,7 @@
 use super::gemm::{Source, widen_row};
 use super::lane::Lane;
 use super::math::Float;
+use super::planes::Plane;
 use super::simd::{Vectorized, vectorize, vectorized};
 use std::ops::Range;
 
@@ -173,6 +174,85 @@ impl<T: Lane<C: Float>> Columns<'_, T> {
                     }
                 }
                 reads.push(Reads::Each(each));
+            }
+        }
+    }
+}
+
+/// The columns of a convolution with few channels and a stride, as the first one of many networks: its planes are dealt
+/// out to lines once, so that neighbouring lanes read side by side.
+pub struct Dealt<'a, F> {
+    planes: Vec<Plane<F>>,
+    window: &'a Window,
+}
+
+/// Elements of an image that may be dealt out; of a larger one the copy would be felt in memory.
+const MOST_DEALT: usize = 1 << 18;
+
+impl<'a, F: Float> Dealt<'a, F> {
+    /// The columns of one image; `None` where [`Columns`] do better.
+    pub fn new<T: Lane<C = F>>(window: &'a Window, input: &[T]) -> Option<Self> {
+        if !Plane::<F>::serves(window) || window.stride[2] == 1 || input.len() > MOST_DEALT || window.input_len() == 0 {
+            return None;
+        }
+        let plane = |input: &[T]| {
+            let mut plane = Plane::new();
+            plane.load(window, input, 0..window.input[1], F::ZERO);
+            plane
+        };
+        Some(Dealt { planes: input.chunks_exact(window.input_len()).map(plane).collect(), window })
+    }
+}
+
+impl<F: Float> Source<F> for Dealt<'_, F> {
+    fn pack(&self, lanes: Range<usize>, steps: Range<usize>, width: usize, out: &mut [F]) {
+        match width {
+            8 => vectorized(PackDealt::<F, 8> { columns: self, lanes, steps, out }),
+            16 => vectorized(PackDealt::<F, 16> { columns: self, lanes, steps, out }),
+            other => unreachable!("no kernel has panels of {other} columns"),
+        }
+    }
+}
+
+/// Packs panels of W lanes.
+struct PackDealt<'a, F, const W: usize> {
+    columns: &'a Dealt<'a, F>,
+    lanes: Range<usize>,
+    steps: Range<usize>,
+    out: &'a mut [F],
+}
+
+impl<F: Float, const W: usize> Vectorized for PackDealt<'_, F, W> {
+    #[inline(always)]
+    fn run(self) {
+        let PackDealt { columns, lanes, steps, out } = self;
+        let w = columns.window;
+        let (taps, across, ow) = (w.kernel_len(), w.kernel[2], w.output[2]);
+        let mut reads = Vec::with_capacity(taps);
+        for (lane, panel) in lanes.clone().step_by(W).zip(out.chunks_exact_mut(W * steps.len())) {
+            let used = W.min(lanes.end - lane);
+            let (row, x) = (lane / ow, lane % ow);
+            let straight = used == W && x + W <= ow;
+            reads.clear();
+            reads.extend((0..taps).map(|k| columns.planes[0].reads(w, row, k / across, k % across) + x));
+            let (mut channel, mut tap) = (steps.start / taps, steps.start % taps);
+            for to in panel.as_chunks_mut::<W>().0 {
+                let plane = &columns.planes[channel];
+                match plane.data()[reads[tap]..].first_chunk::<W>() {
+                    Some(from) if straight => *to = *from,
+                    _ => {
+                        for (l, to) in to.iter_mut().enumerate() {
+                            let (row, x) = ((lane + l) / ow, (lane + l) % ow);
+                            let at = plane.reads(w, row.min(w.output[1] - 1), tap / across, tap % across) + x;
+                            *to = if l < used { plane.data()[at] } else { F::ZERO };
+                        }
+                    }
+                }
+                tap += 1;
+                if tap == taps {
+                    tap = 0;
+                    channel += 1;
+                }
             }
         }
     }

@@ -131,6 +131,18 @@ impl<F: Float> Plane<F> {
         self.line * row.filter(|r| self.rows.contains(r)).map_or(self.rows.len(), |r| r - self.rows.start)
     }
 
+    /// Where the windows of an output row read kernel element (`ky`, `kx`): the value of column `x` is `x` further on.
+    #[inline(always)]
+    pub fn reads(&self, w: &Window, row: usize, ky: usize, kx: usize) -> usize {
+        self.start((row * w.stride[1] + ky * w.dilation[1]).checked_sub(w.pad[1])) + self.shifts[kx]
+    }
+
+    /// All lines.
+    #[inline(always)]
+    pub fn data(&self) -> &[F] {
+        &self.data
+    }
+
     /// The line of an input row; all padding for a row outside.
     #[inline(always)]
     pub fn line(&self, row: Option<usize>) -> &[F] {

@@ -4,7 +4,7 @@ use super::fused::Finishing;
 use super::window::{WindowSpec, spatial};
 use super::{Built, Entry, NodeCx, Then, entry, head_kernel, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
-use crate::backend::cpu::kernels::conv::{Columns, Window, depthwise, scatter};
+use crate::backend::cpu::kernels::conv::{Columns, Dealt, Window, depthwise, scatter};
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::gemm::{self, Packed, Product, Source, Strided};
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
@@ -195,10 +195,18 @@ fn conv<T: FloatLane>(
         }
     }
     let part = c / group * window.input_len();
-    let columns: Vec<Columns<T>> =
-        (0..n * group).map(|i| Columns { input: &data[i * part..(i + 1) * part], window: &window }).collect();
+    // One image's dealt planes at most are held.
+    let columns: Vec<Box<dyn Source<T::C> + '_>> = (0..n * group)
+        .map(|i| -> Box<dyn Source<T::C> + '_> {
+            let input = &data[i * part..(i + 1) * part];
+            match if n * group == 1 { Dealt::new(&window, input) } else { None } {
+                Some(dealt) => Box::new(dealt),
+                None => Box::new(Columns { input, window: &window }),
+            }
+        })
+        .collect();
     let products: Vec<Product<T::C>> = (0..n * group)
-        .map(|i| product(&window, mg, k, a(i % group), &columns[i], i * mg * size, &epilogues[i]))
+        .map(|i| product(&window, mg, k, a(i % group), &*columns[i], i * mg * size, &epilogues[i]))
         .collect();
     gemm::run(cx, &products, out)?;
     Ok(Some(y))
