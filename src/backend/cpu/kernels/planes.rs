@@ -21,6 +21,12 @@ pub struct Plane<F> {
     shifts: Vec<usize>,
 }
 
+/// Length of one phase of a line: what a block of outputs reads at the end of a row lies in it.
+fn phase(w: &Window) -> Option<usize> {
+    let reach = w.kernel[2].checked_sub(1)?.checked_mul(w.dilation[2])?;
+    w.output[2].checked_next_multiple_of(BLOCK / 2)?.checked_add(reach / w.stride[2])?.checked_add(1)
+}
+
 /// Deals the columns of a row out to the phases of a line: element `i` of phase `p` is column `stride * i + p - pad`.
 fn deal<F: Copy>(line: &mut [F], from: &[F], pad: usize, phase: usize, stride: usize) {
     for (p, part) in line.chunks_exact_mut(phase).enumerate() {
@@ -81,9 +87,16 @@ impl<F: Float> Plane<F> {
         Plane { data: Vec::new(), phase: 0, line: 0, rows: 0..0, shifts: Vec::new() }
     }
 
-    /// True if windows of that form can be walked by lines.
+    /// True if windows of that form can be walked by lines. Far-reaching kernels, paddings and strides, whose lines would
+    /// be much larger than what they are made of, cannot.
     pub fn serves(w: &Window) -> bool {
-        w.input[0] == 1 && w.kernel[0] == 1 && w.output[0] == 1
+        let flat = w.input[0] == 1 && w.kernel[0] == 1 && w.output[0] == 1;
+        let elements = || {
+            let phase = phase(w)?;
+            phase.checked_mul(w.stride[2])?.checked_mul(w.input[1].checked_add(1)?)
+        };
+        let most = 8 * (w.input_len().saturating_add(w.output_len()).min(usize::MAX / 16)) + (1 << 16);
+        flat && w.kernel[2] > 0 && elements().is_some_and(|n| n <= most)
     }
 
     /// Takes in rows of the plane of one channel; what lies outside it is `fill`.
@@ -91,7 +104,7 @@ impl<F: Float> Plane<F> {
         let width = w.input[2];
         let input = &input[rows.start * width..rows.end.max(rows.start) * width];
         let (stride, pad) = (w.stride[2], w.pad[2]);
-        self.phase = w.output[2].next_multiple_of(BLOCK / 2) + (w.kernel[2] - 1) * w.dilation[2] / stride + 1;
+        self.phase = phase(w).unwrap_or(0);
         self.line = self.phase * stride;
         // The last line is all padding: it stands for every line above and below the plane. The padding of another plane
         // is this one's.
@@ -106,8 +119,9 @@ impl<F: Float> Plane<F> {
         let mut wide = vec![F::ZERO; if T::direct(input).is_some() || stride == 1 { 0 } else { width }];
         for (line, from) in self.data.chunks_exact_mut(self.line).zip(input.chunks_exact(width)) {
             if stride == 1 {
-                let n = width.min(line.len().saturating_sub(pad));
-                T::widen(&from[..n], &mut line[pad..pad + n]);
+                let to = line.get_mut(pad..).unwrap_or_default();
+                let n = width.min(to.len());
+                T::widen(&from[..n], &mut to[..n]);
                 continue;
             }
             let from = match T::direct(from) {
@@ -309,6 +323,26 @@ mod tests {
                 assert_eq!((sums[y * w + x], best[y * w + x]), (sum, largest), "{what}");
             }
         }
+    }
+
+    #[test]
+    fn far_reaching_windows_are_left_to_others() {
+        let near = Window {
+            input: [1, 2000, 3],
+            output: [1, 2000, 3],
+            kernel: [1, 3, 3],
+            stride: [1; 3],
+            dilation: [1; 3],
+            pad: [0, 1, 1],
+        };
+        assert!(Plane::<f32>::serves(&near));
+        assert!(!Plane::<f32>::serves(&Window { dilation: [1, 1, 1 << 20], pad: [0, 1, 1 << 20], ..near }));
+        assert!(!Plane::<f32>::serves(&Window {
+            stride: [1, 1, usize::MAX / 2],
+            output: [1, 2000, 1],
+            ..near.clone()
+        }));
+        assert!(!Plane::<f32>::serves(&Window { kernel: [1, 3, usize::MAX], ..near }));
     }
 
     #[test]
