@@ -2,6 +2,7 @@
 //! its SAFETY line.
 
 pub mod atomic_file;
+pub mod cuda;
 pub mod dl;
 pub mod float_state;
 pub mod map;
