@@ -19,7 +19,12 @@ pub mod env;
 
 pub mod dtype;
 
+pub mod device;
+
+pub mod stream;
+
 pub mod buffer;
+pub mod device_buffer;
 
 pub mod halves;
 

@@ -3,6 +3,10 @@
 
 mod build;
 mod engine;
+mod execute;
+mod graph;
+mod plan;
+mod sink;
 mod types;
 
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
@@ -30,6 +34,27 @@ pub struct TensorRtOptions {
     pub optimization_level: Option<i32>,
     /// Lets FP32 matrix products run in TF32.
     pub tf32: Option<bool>,
+}
+
+/// Where an engine executes.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    flavour: Flavour,
+    search: SearchPaths,
+    allow_untested: bool,
+    device: usize,
+}
+
+impl Place {
+    /// Where an engine that was just built executes: with the same library, on the device that it was built for.
+    fn of_build(flavour: Flavour, options: &BuildOptions) -> Place {
+        let search = SearchPaths::new(options.tensorrt.library.clone(), &options.library_paths);
+        Place { flavour, search, allow_untested: options.tensorrt.allow_untested, device: options.device }
+    }
+
+    fn api(&self) -> Result<&'static Api> {
+        Api::load(self.flavour, &self.search, self.allow_untested)
+    }
 }
 
 /// One of the two products.
@@ -80,11 +105,19 @@ impl Backend for TensorRtBackend {
         if matches!(options.tensorrt.optimization_level, Some(level) if !(0..=5).contains(&level)) {
             bail!(InvalidArgument, "TensorRT's optimization level goes from 0 to 5");
         }
-        Ok(Arc::new(build::build(self.name(), api, model, options, progress)?))
+        let place = Place::of_build(self.flavour, options);
+        Ok(Arc::new(build::build(self.name(), api, model, options, progress, place)?))
     }
 
     fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
         no_memory_limit(options.memory_limit)?;
-        Ok(Arc::new(engine::PlanEngine::load(sections)?))
+        let library = options.library.clone();
+        let place = Place {
+            flavour: self.flavour,
+            search: SearchPaths::new(library, &options.library_paths),
+            allow_untested: options.allow_untested,
+            device: options.device,
+        };
+        Ok(Arc::new(engine::PlanEngine::load(sections, place)?))
     }
 }

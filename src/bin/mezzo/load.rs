@@ -104,7 +104,7 @@ pub fn build(model: &Model, backend: &str, options: &backend::LoadOptions, progr
         true
     };
     progress.phase("building the engine");
-    let backend::LoadOptions { threads, memory_limit } = *options;
+    let backend::LoadOptions { threads, memory_limit, .. } = *options;
     let options = backend::BuildOptions { threads, memory_limit, ..backend::BuildOptions::default() };
     Engine::build(&environment(), model, backend, &options, &backend::Progress { callback: Some(&report) })
 }

@@ -79,6 +79,32 @@ impl DeviceMemory {
     pub fn len(&self) -> usize {
         self.len
     }
+
+    /// Copies from host memory and returns when it is done. Work on streams is not waited for.
+    ///
+    /// # Safety
+    /// `from` has `len` bytes, and they fit behind `offset`.
+    pub unsafe fn write(&self, offset: usize, from: *const u8, len: usize) -> Result<()> {
+        self.copy(self.address + offset as u64, from.expose_provenance() as u64, len)
+    }
+
+    /// Copies to host memory and returns when it is done. Work on streams is not waited for.
+    ///
+    /// # Safety
+    /// `to` has room for `len` bytes, and the memory has that many behind `offset`.
+    pub unsafe fn read(&self, offset: usize, to: *mut u8, len: usize) -> Result<()> {
+        self.copy(to.expose_provenance() as u64, self.address + offset as u64, len)
+    }
+
+    fn copy(&self, to: DevicePointer, from: DevicePointer, len: usize) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let _entered = self.device.enter()?;
+        // SAFETY: by the contract of the callers above; addresses are unified, so the driver tells host from device.
+        let code = unsafe { (self.device.driver.copy)(to, from, len) };
+        self.device.driver.check(code, format_args!("copy {len} bytes between host and {:?}", self.device))
+    }
 }
 
 impl Drop for DeviceMemory {

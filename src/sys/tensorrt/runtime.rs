@@ -10,6 +10,7 @@ use super::profiler::Profiler;
 use super::tables::*;
 use super::version::Family;
 use crate::error::ErrorCode;
+use crate::sys::cuda::Device;
 use crate::{Result, bail, err};
 use parking_lot::Mutex;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -19,9 +20,10 @@ use std::sync::Arc;
 /// A plan that was loaded for a device.
 pub struct PlanOnDevice {
     api: &'static Api,
-    // In this order they are deleted.
-    engine: Owned,
-    _runtime: Owned,
+    device: &'static Device,
+    /// `None` only while this is dropped.
+    engine: Option<Owned>,
+    runtime: Option<Owned>,
     logger: Logger<'static>,
     /// TensorRT says that an engine may be used from several threads, but makes one context at a time.
     opening: Mutex<()>,
@@ -49,7 +51,8 @@ pub struct EngineTensor {
 
 /// An execution context. Exclusive.
 pub struct ExecutionContext {
-    owned: Owned,
+    /// `None` only while this is dropped.
+    owned: Option<Owned>,
     api: &'static Api,
     plan: Arc<PlanOnDevice>,
     set_address: u16,
@@ -80,8 +83,9 @@ fn old_dims(api: &Api) -> bool {
 }
 
 impl PlanOnDevice {
-    /// Loads a plan for the device whose context is current. The caller trusts the plan: it is code.
-    pub fn load(api: &'static Api, plan: &[u8]) -> Result<PlanOnDevice> {
+    /// Loads a plan for a device. The caller trusts the plan: it is code.
+    pub fn load(api: &'static Api, device: &'static Device, plan: &[u8]) -> Result<PlanOnDevice> {
+        let _entered = device.enter()?;
         let logger = api.logger();
         let runtime = Owned::new(api.create("createInferRuntime_INTERNAL", "runtime", &logger)?, DELETE);
         let slot = api.slot(Method::RuntimeDeserializeCudaEngine)?;
@@ -97,7 +101,8 @@ impl PlanOnDevice {
             api.error(ErrorCode::Unsupported, what, &logger)
         })?;
         let _ = logger.take();
-        Ok(PlanOnDevice { api, engine: Owned::new(engine, DELETE), _runtime: runtime, logger, opening: Mutex::new(()) })
+        let engine = Some(Owned::new(engine, DELETE));
+        Ok(PlanOnDevice { api, device, engine, runtime: Some(runtime), logger, opening: Mutex::new(()) })
     }
 
     /// Which library it is.
@@ -107,7 +112,7 @@ impl PlanOnDevice {
 
     fn this(&self) -> *mut c_void {
         // SAFETY: the engine is alive as long as this.
-        unsafe { self.engine.object.implementation() }
+        self.engine.as_ref().map_or(ptr::null_mut(), |e| unsafe { e.object.implementation() })
     }
 
     /// Inputs and outputs, in the engine's order.
@@ -180,8 +185,9 @@ impl PlanOnDevice {
         Ok(unsafe { text(call!(inspector.object.implementation(), get, fn(i32) -> *const c_char, json)) })
     }
 
-    /// Opens a context, which takes device memory for its activations. The device's context is current.
+    /// Opens a context, which takes device memory for its activations.
     pub fn open(self: &Arc<Self>) -> Result<ExecutionContext> {
+        let _entered = self.device.enter()?;
         let _one = self.opening.lock();
         let slot = self.api.slot(Method::CudaEngineCreateExecutionContext)?;
         // SAFETY: a live engine. From version 10 on the argument is the allocation strategy, of which 0 (static) is the
@@ -193,7 +199,7 @@ impl PlanOnDevice {
         })?;
         let _ = self.logger.take();
         Ok(ExecutionContext {
-            owned: Owned::new(object, DELETE),
+            owned: Some(Owned::new(object, DELETE)),
             api: self.api,
             plan: self.clone(),
             set_address: self.api.slot(Method::ExecutionContextSetTensorAddress)?,
@@ -210,7 +216,7 @@ impl PlanOnDevice {
 impl ExecutionContext {
     fn this(&self) -> *mut c_void {
         // SAFETY: the context is alive as long as this.
-        unsafe { self.owned.object.implementation() }
+        self.owned.as_ref().map_or(ptr::null_mut(), |o| unsafe { o.object.implementation() })
     }
 
     fn method(&self, method: Method) -> Result<u16> {
@@ -324,5 +330,20 @@ impl ExecutionContext {
             return Ok(());
         }
         Err(self.plan.error("enqueue the execution"))
+    }
+}
+
+impl Drop for PlanOnDevice {
+    fn drop(&mut self) {
+        let _entered = self.device.enter();
+        drop(self.engine.take());
+        drop(self.runtime.take());
+    }
+}
+
+impl Drop for ExecutionContext {
+    fn drop(&mut self) {
+        let _entered = self.plan.device.enter();
+        drop(self.owned.take());
     }
 }
