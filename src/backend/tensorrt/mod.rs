@@ -4,6 +4,7 @@
 mod build;
 mod engine;
 mod types;
+mod weak;
 
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
 use crate::model::Model;

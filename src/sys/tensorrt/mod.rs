@@ -11,6 +11,7 @@ mod parser;
 mod progress;
 mod search;
 mod tables;
+mod typing;
 mod version;
 
 pub use api::Api;
@@ -19,4 +20,5 @@ pub use logger::{Line, Logger, Severity};
 pub use parser::{ParseError, ParseFailure, ParsedNetwork};
 pub use progress::{Callback, Monitor};
 pub use search::{SearchPaths, VARIABLE};
+pub use typing::{Edge, TypedLayer};
 pub use version::{Family, Flavour, Version};
