@@ -23,8 +23,9 @@ VBuilder.createBuilderConfig VBuilder.createNetworkV2 VBuilder.createOptimizatio
 VBuilder.buildSerializedNetwork
 VNetworkDefinition.getNbLayers VNetworkDefinition.getLayer VNetworkDefinition.getNbInputs VNetworkDefinition.getInput
 VNetworkDefinition.getNbOutputs VNetworkDefinition.getOutput
-VTensor.getName VTensor.getDimensions VTensor.getType VTensor.isShapeTensor
-VLayer.getType VLayer.getName VLayer.getNbOutputs VLayer.getOutput
+VTensor.getName VTensor.getDimensions VTensor.getType VTensor.setType VTensor.isShapeTensor
+VLayer.getType VLayer.getName VLayer.getNbInputs VLayer.getInput VLayer.getNbOutputs VLayer.getOutput
+VLayer.setPrecision VLayer.setOutputType
 VBuilderConfig.setFlag VBuilderConfig.clearFlag VBuilderConfig.getFlag VBuilderConfig.addOptimizationProfile
 VBuilderConfig.setMemoryPoolLimit VBuilderConfig.setBuilderOptimizationLevel VBuilderConfig.setProgressMonitor
 VOptimizationProfile.setDimensions VOptimizationProfile.isValid

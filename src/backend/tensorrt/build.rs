@@ -2,7 +2,7 @@
 
 use super::super::{BuildOptions, EngineInfo, Progress, ShapeProfile, profile};
 use super::engine::{BuiltFor, NetworkLayer, NetworkReport, PlanEngine, compute_capability};
-use super::types;
+use super::{types, weak};
 use crate::device::Device;
 use crate::frontend::onnx;
 use crate::model::Model;
@@ -45,8 +45,11 @@ pub fn build(
     drop(bytes);
 
     let network = parsed.network();
+    check_network(network)?;
+    if !network.strongly_typed {
+        weak::apply(model, network, &mut config)?;
+    }
     let layers = network.layers()?;
-    check_network(api, network, &layers)?;
     let info = describe(backend, api, model, network, &layers)?;
     configure(&builder, &mut config, options)?;
     if let Some(monitor) = &monitor {
@@ -80,24 +83,13 @@ fn stopped(monitor: Option<&Monitor>) -> Result<()> {
 }
 
 /// What this version cannot do with the network.
-fn check_network(api: &Api, network: &Network, layers: &[LayerInfo]) -> Result<()> {
+fn check_network(network: &Network) -> Result<()> {
     if let Some(input) = network.inputs()?.iter().find(|t| t.is_shape) {
         bail!(
             Unsupported,
             "the values of input '{}' are a shape, and profiles for such inputs are not in this version: compute the shape \
              in the model, or make it a constant",
             input.name
-        );
-    }
-    if !network.strongly_typed
-        && let Some(layer) = layers.iter().find(|l| l.outputs.iter().any(|o| is_half(o)))
-    {
-        bail!(
-            Unsupported,
-            "{} has no strongly typed networks, and FP16 with it is not in this version (layer '{}' is half): use \
-             TensorRT 10 or newer",
-            api.version(),
-            layer.name
         );
     }
     Ok(())

@@ -8,6 +8,7 @@ mod graph;
 mod plan;
 mod sink;
 mod types;
+mod weak;
 
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
 use crate::model::Model;

@@ -295,7 +295,7 @@ impl Profile<'_> {
 
 /// Reads networks; the parser gives them their content.
 impl Network<'_> {
-    fn implementation(&self) -> *mut c_void {
+    pub(super) fn implementation(&self) -> *mut c_void {
         // SAFETY: the network is alive as long as this.
         unsafe { self.owned.object.implementation() }
     }
@@ -325,7 +325,7 @@ impl Network<'_> {
     }
 
     /// Calls `count` and then `get` for each index; `read` gets each object. Objects that are not there are left out.
-    fn each<T>(
+    pub(super) fn each<T>(
         &self,
         this: *mut c_void,
         count: Method,
@@ -363,7 +363,7 @@ impl Network<'_> {
         }
     }
 
-    fn dtype(&self, tensor: Object) -> Result<String> {
+    pub(super) fn dtype(&self, tensor: Object) -> Result<String> {
         let slot = self.builder.api.slot(Method::TensorGetType)?;
         // SAFETY: a tensor of a live network, and the method's signature in every version.
         let dtype = unsafe { call!(tensor.implementation(), slot, fn() -> i32) };

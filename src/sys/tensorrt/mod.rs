@@ -14,6 +14,7 @@ mod progress;
 mod runtime;
 mod search;
 mod tables;
+mod typing;
 mod version;
 
 pub use api::Api;
@@ -25,4 +26,5 @@ pub use profiler::Profiler;
 pub use progress::{Callback, Monitor};
 pub use runtime::{EngineTensor, ExecutionContext, PlanOnDevice, c_name};
 pub use search::{SearchPaths, VARIABLE};
+pub use typing::{Edge, TypedLayer};
 pub use version::{Family, Flavour, Version};

@@ -32,16 +32,26 @@ pub enum Method {
     TensorGetDimensions,
     /// `DataType VTensor::getType() const`
     TensorGetType,
+    /// `void VTensor::setType(DataType)`
+    TensorSetType,
     /// `bool VTensor::isShapeTensor() const`
     TensorIsShapeTensor,
     /// `LayerType VLayer::getType() const`
     LayerGetType,
     /// `const char *VLayer::getName() const`
     LayerGetName,
+    /// `int32_t VLayer::getNbInputs() const`
+    LayerGetNbInputs,
+    /// `ITensor *VLayer::getInput(int32_t) const`
+    LayerGetInput,
     /// `int32_t VLayer::getNbOutputs() const`
     LayerGetNbOutputs,
     /// `ITensor *VLayer::getOutput(int32_t) const`
     LayerGetOutput,
+    /// `void VLayer::setPrecision(DataType)`
+    LayerSetPrecision,
+    /// `void VLayer::setOutputType(int32_t, DataType)`
+    LayerSetOutputType,
     /// `void VBuilderConfig::setFlag(BuilderFlag)`
     BuilderConfigSetFlag,
     /// `void VBuilderConfig::clearFlag(BuilderFlag)`
@@ -182,7 +192,7 @@ pub enum Method {
 }
 
 /// Their slots, in the order of [`Method`].
-pub static METHODS: [MethodRow; 85] = [
+pub static METHODS: [MethodRow; 90] = [
     MethodRow {
         name: "IBuilder::createBuilderConfig",
         slots: [&[(0, 9)], &[(0, 9)], &[(0, 7)], &[(0, 5)], &[(0, 7)], &[(0, 5)]],
@@ -229,6 +239,7 @@ pub static METHODS: [MethodRow; 85] = [
         slots: [&[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)]],
     },
     MethodRow { name: "ITensor::getType", slots: [&[(0, 7)], &[(0, 7)], &[(0, 7)], &[(0, 6)], &[(0, 7)], &[(0, 6)]] },
+    MethodRow { name: "ITensor::setType", slots: [&[(0, 6)], &[(0, 6)], &[(0, 6)], &[], &[(0, 6)], &[]] },
     MethodRow {
         name: "ITensor::isShapeTensor",
         slots: [&[(0, 21)], &[(0, 21)], &[(0, 21)], &[(0, 15)], &[(0, 12)], &[(0, 11)]],
@@ -236,10 +247,17 @@ pub static METHODS: [MethodRow; 85] = [
     MethodRow { name: "ILayer::getType", slots: [&[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)]] },
     MethodRow { name: "ILayer::getName", slots: [&[(0, 4)], &[(0, 4)], &[(0, 4)], &[(0, 4)], &[(0, 4)], &[(0, 4)]] },
     MethodRow {
+        name: "ILayer::getNbInputs",
+        slots: [&[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)]],
+    },
+    MethodRow { name: "ILayer::getInput", slots: [&[(0, 6)], &[(0, 6)], &[(0, 6)], &[(0, 6)], &[(0, 6)], &[(0, 6)]] },
+    MethodRow {
         name: "ILayer::getNbOutputs",
         slots: [&[(0, 7)], &[(0, 7)], &[(0, 7)], &[(0, 7)], &[(0, 7)], &[(0, 7)]],
     },
     MethodRow { name: "ILayer::getOutput", slots: [&[(0, 8)], &[(0, 8)], &[(0, 8)], &[(0, 8)], &[(0, 8)], &[(0, 8)]] },
+    MethodRow { name: "ILayer::setPrecision", slots: [&[(0, 10)], &[(0, 10)], &[(0, 10)], &[], &[(0, 10)], &[]] },
+    MethodRow { name: "ILayer::setOutputType", slots: [&[(0, 14)], &[(0, 14)], &[(0, 14)], &[], &[(0, 14)], &[]] },
     MethodRow {
         name: "IBuilderConfig::setFlag",
         slots: [&[(0, 15)], &[(0, 15)], &[(0, 11)], &[(0, 9)], &[(0, 9)], &[(0, 9)]],
