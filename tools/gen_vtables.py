@@ -27,7 +27,7 @@ VTensor.getName VTensor.getDimensions VTensor.getType VTensor.setType VTensor.is
 VLayer.getType VLayer.getName VLayer.getNbInputs VLayer.getInput VLayer.getNbOutputs VLayer.getOutput
 VLayer.setPrecision VLayer.setOutputType
 VBuilderConfig.setFlag VBuilderConfig.clearFlag VBuilderConfig.getFlag VBuilderConfig.addOptimizationProfile
-VBuilderConfig.setMemoryPoolLimit VBuilderConfig.setBuilderOptimizationLevel VBuilderConfig.setProgressMonitor
+VBuilderConfig.setMemoryPoolLimit VBuilderConfig.setTacticSources VBuilderConfig.setBuilderOptimizationLevel VBuilderConfig.setProgressMonitor
 VOptimizationProfile.setDimensions VOptimizationProfile.isValid
 VHostMemory.data VHostMemory.size
 IParser.parse IParser.getNbErrors IParser.getError IParser.~IParser.D0
@@ -52,7 +52,7 @@ IProfiler.~IProfiler.D0
 """.split()
 
 ENUMS = ["DataType", "NetworkDefinitionCreationFlag", "BuilderFlag", "LayerType", "MemoryPoolType", "OptProfileSelector",
-         "ParserErrorCode", "TensorIOMode", "TensorLocation", "LayerInformationFormat"]
+         "ParserErrorCode", "TensorIOMode", "TensorLocation", "LayerInformationFormat", "TacticSource"]
 
 
 def rows(name):

@@ -116,6 +116,11 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
         },
     },
     Key {
+        name: "tensorrt.tactic_sources",
+        values: "names separated by commas, as in edge_mask_convolutions,jit_convolutions",
+        set: |o, v| keys::add_list(o.build.tensorrt.tactic_sources.get_or_insert_default(), v),
+    },
+    Key {
         name: "tensorrt.tf32",
         values: "true or false",
         set: |o, v| {

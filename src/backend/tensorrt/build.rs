@@ -99,6 +99,9 @@ fn configure<'b>(builder: &'b Builder<'b>, config: &mut Config<'b>, options: &Bu
     if let Some(bytes) = options.tensorrt.workspace {
         config.set_workspace(bytes)?;
     }
+    if let Some(sources) = &options.tensorrt.tactic_sources {
+        config.set_tactic_sources(sources)?;
+    }
     if let Some(level) = options.tensorrt.optimization_level {
         config.set_optimization_level(level)?;
     }

@@ -35,6 +35,8 @@ pub struct TensorRtOptions {
     pub optimization_level: Option<i32>,
     /// Lets FP32 matrix products run in TF32.
     pub tf32: Option<bool>,
+    /// Where kernels come from, by NVIDIA's names without the leading k; the others are off.
+    pub tactic_sources: Option<Vec<String>>,
 }
 
 /// Where an engine executes.

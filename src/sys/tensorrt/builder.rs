@@ -216,6 +216,23 @@ impl<'b> Config<'b> {
         Ok(())
     }
 
+    /// Chooses where kernels come from, named without the leading k; the others are off.
+    pub fn set_tactic_sources(&mut self, names: &[String]) -> Result<()> {
+        let api = self.builder.api;
+        let mut sources = 0u32;
+        for name in names {
+            sources |= 1 << api.value(TACTIC_SOURCE, &name.to_uppercase())?;
+        }
+        let slot = api.slot(Method::BuilderConfigSetTacticSources)?;
+        // SAFETY: a live configuration, and the method's signature in every version.
+        let set = unsafe { call!(self.implementation(), slot, fn(u32) -> bool, sources) };
+        if !set {
+            let what = format!("{} does not take the tactic sources {}", api.version(), names.join(", "));
+            return Err(api.error(ErrorCode::InvalidArgument, what, self.builder.logger));
+        }
+        Ok(())
+    }
+
     /// Sets how long the builder searches, 0 to 5.
     pub fn set_optimization_level(&mut self, level: i32) -> Result<()> {
         let slot = self.builder.api.slot(Method::BuilderConfigSetBuilderOptimizationLevel)?;

@@ -62,6 +62,8 @@ pub enum Method {
     BuilderConfigAddOptimizationProfile,
     /// `void VBuilderConfig::setMemoryPoolLimit(MemoryPoolType, std::size_t)`
     BuilderConfigSetMemoryPoolLimit,
+    /// `bool VBuilderConfig::setTacticSources(TacticSources)`
+    BuilderConfigSetTacticSources,
     /// `void VBuilderConfig::setBuilderOptimizationLevel(int32_t)`
     BuilderConfigSetBuilderOptimizationLevel,
     /// `void VBuilderConfig::setProgressMonitor(IProgressMonitor *)`
@@ -192,7 +194,7 @@ pub enum Method {
 }
 
 /// Their slots, in the order of [`Method`].
-pub static METHODS: [MethodRow; 90] = [
+pub static METHODS: [MethodRow; 91] = [
     MethodRow {
         name: "IBuilder::createBuilderConfig",
         slots: [&[(0, 9)], &[(0, 9)], &[(0, 7)], &[(0, 5)], &[(0, 7)], &[(0, 5)]],
@@ -277,6 +279,10 @@ pub static METHODS: [MethodRow; 90] = [
     MethodRow {
         name: "IBuilderConfig::setMemoryPoolLimit",
         slots: [&[(0, 47)], &[(0, 47)], &[(0, 43)], &[(0, 32)], &[(0, 32)], &[(0, 32)]],
+    },
+    MethodRow {
+        name: "IBuilderConfig::setTacticSources",
+        slots: [&[(0, 42)], &[(0, 42)], &[(0, 38)], &[(0, 27)], &[(0, 27)], &[(0, 27)]],
     },
     MethodRow {
         name: "IBuilderConfig::setBuilderOptimizationLevel",
@@ -700,4 +706,16 @@ pub static TENSOR_LOCATION: &[Enumerator] = &[
 pub static LAYER_INFORMATION_FORMAT: &[Enumerator] = &[
     Enumerator { name: "ONELINE", values: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)]] },
     Enumerator { name: "JSON", values: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]] },
+];
+
+/// `TacticSource`.
+pub static TACTIC_SOURCE: &[Enumerator] = &[
+    Enumerator { name: "CUBLAS", values: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[], &[(0, 0)], &[]] },
+    Enumerator { name: "CUBLAS_LT", values: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[], &[(0, 1)], &[]] },
+    Enumerator { name: "CUDNN", values: [&[(0, 2)], &[(0, 2)], &[(0, 2)], &[], &[(0, 2)], &[]] },
+    Enumerator {
+        name: "EDGE_MASK_CONVOLUTIONS",
+        values: [&[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 0)], &[(0, 3)], &[(0, 0)]],
+    },
+    Enumerator { name: "JIT_CONVOLUTIONS", values: [&[(0, 4)], &[(0, 4)], &[(0, 4)], &[(0, 1)], &[(0, 4)], &[(0, 1)]] },
 ];
