@@ -3,8 +3,11 @@
 
 mod build;
 mod engine;
+mod rewrite;
 mod types;
 mod weak;
+
+pub use rewrite::for_parser;
 
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
 use crate::model::Model;
