@@ -2,7 +2,7 @@
 
 use super::super::{BuildOptions, EngineInfo, Progress, ShapeProfile, profile};
 use super::engine::{BuiltFor, NetworkLayer, NetworkReport, PlanEngine, compute_capability};
-use super::{types, weak};
+use super::{rewrite, types, weak};
 use crate::device::Device;
 use crate::frontend::onnx;
 use crate::model::Model;
@@ -21,6 +21,8 @@ pub fn build(
     let inputs: Vec<_> = model.graph.real_inputs().map(super::super::IoInfo::of).collect();
     profile::check(&options.profiles, &inputs)?;
 
+    // What the parser is given, and what its errors and the types of its layers refer to.
+    let model = &rewrite::for_parser(model, api.family())?;
     progress.step("writing the model", 0.0)?;
     let bytes = onnx::to_bytes(model).map_err(|e| e.context("TensorRT reads the model as ONNX"))?;
 

@@ -6,9 +6,12 @@ mod engine;
 mod execute;
 mod graph;
 mod plan;
+mod rewrite;
 mod sink;
 mod types;
 mod weak;
+
+pub use rewrite::for_parser;
 
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
 use crate::model::Model;
