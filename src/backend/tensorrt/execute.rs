@@ -3,7 +3,7 @@
 
 use super::super::{BackendContext, IoInfo, RunControl, TensorValue, Value, byte_size};
 use super::graph::Replay;
-use super::plan::{Plan, Tensor};
+use super::plan::{Lease, Plan, Tensor};
 use super::sink::Sink;
 use crate::device::{Buffer, Event, Stream, deferred};
 use crate::model::DataType;
@@ -31,6 +31,7 @@ struct State {
     // Dropped in this order: what uses addresses first.
     replay: Replay,
     context: ExecutionContext,
+    _lease: Lease,
     allocators: Vec<Option<(OutputAllocator, Arc<Sink>)>>,
     profiler: Option<Profiler>,
     /// Host memory of inputs that are read there.
@@ -43,7 +44,8 @@ struct State {
     done: Arc<Event>,
     /// The stream of the last work.
     last: Option<Arc<Stream>>,
-    profile: usize,
+    /// The optimization profile; `None` until one was chosen.
+    profile: Option<usize>,
     /// The shapes that the context has.
     shapes: Vec<Option<Vec<usize>>>,
 }
@@ -62,10 +64,12 @@ impl PlanContext {
         deferred::reap();
         let device = plan.device;
         let _entered = device.enter()?;
-        let context = plan.engine.open()?;
+        let lease = plan.lease()?;
+        let context = lease.engine.open()?;
         let state = State {
             replay: Replay::default(),
             context,
+            _lease: lease,
             allocators: plan.outputs.iter().map(|_| None).collect(),
             profiler: None,
             host: plan.inputs.iter().map(|_| Vec::new()).collect(),
@@ -73,7 +77,7 @@ impl PlanContext {
             captured: Vec::new(),
             done: Arc::new(Event::new(device, false)?),
             last: None,
-            profile: 0,
+            profile: None,
             shapes: plan.inputs.iter().map(|_| None).collect(),
         };
         Ok(PlanContext {
@@ -257,12 +261,20 @@ impl BackendContext for PlanContext {
     fn set_profiling(&mut self, on: bool) -> Result<()> {
         let _entered = self.plan.device.enter()?;
         let state = self.state.as_mut().ok_or_else(gone)?;
-        let profiler = if on { Some(Profiler::new(self.plan.engine.api())?) } else { None };
-        // SAFETY: the profiler stands behind the context in the state, so it is dropped after it; another replaces it here
-        // before the old one goes.
-        unsafe { state.context.set_profiler(profiler.as_ref())? };
-        state.profiler = profiler;
-        Ok(())
+        if on && state.profiler.is_none() {
+            let profiler = Profiler::new(self.plan.engine.api())?;
+            // SAFETY: the profiler stays in the state, behind the context, until the context is gone: TensorRT keeps it even
+            // if it is told to use none.
+            unsafe { state.context.set_profiler(&profiler)? };
+            state.profiler = Some(profiler);
+        }
+        // A graph has no layers to report.
+        state.let_go(&self.plan)?;
+        state.replay.pause(on);
+        match state.profiler {
+            Some(_) => state.context.report_layers(on),
+            None => Ok(()),
+        }
     }
 
     fn layer_times(&mut self) -> Vec<(String, f32)> {
@@ -414,7 +426,7 @@ impl State {
     /// The first optimization profile that all inputs fit; the present one if it does.
     fn choose_profile(&mut self, plan: &Plan, inputs: &[&TensorValue], stream: &Stream) -> Result<()> {
         let fits = |index: usize| plan.profiles.get(index).is_some_and(|p| p.first_misfit(inputs).is_none());
-        if plan.profiles.is_empty() || fits(self.profile) {
+        if plan.inputs.iter().all(|i| i.is_fixed) || self.profile.is_some_and(fits) {
             return Ok(());
         }
         let Some(index) = (0..plan.profiles.len()).find(|i| fits(*i)) else {
@@ -434,7 +446,7 @@ impl State {
             );
         };
         self.context.set_profile(index, stream.as_ptr())?;
-        self.profile = index;
+        self.profile = Some(index);
         self.shapes.iter_mut().for_each(|s| *s = None);
         Ok(())
     }

@@ -7,6 +7,8 @@ use crate::device::{Graph, Stream};
 #[derive(Default)]
 pub struct Replay {
     on: bool,
+    /// True while executions must be seen one by one.
+    paused: bool,
     graph: Option<Graph>,
     /// The caller captured the last enqueue, so no event follows it.
     pub captured_by_caller: bool,
@@ -20,7 +22,12 @@ impl Replay {
 
     /// True if executions are to be captured.
     pub fn is_on(&self) -> bool {
-        self.on
+        self.on && !self.paused
+    }
+
+    /// Stops capturing for a while.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     /// True if there is a graph of what is bound now.

@@ -7,6 +7,8 @@ use crate::device::Device;
 use crate::model::DataType;
 use crate::sys::tensorrt::{Api, EngineTensor, PlanOnDevice, c_name};
 use crate::{Result, err};
+use bytes::Bytes;
+use parking_lot::Mutex;
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -14,6 +16,11 @@ use std::sync::Arc;
 pub struct Plan {
     pub device: &'static Device,
     pub engine: Arc<PlanOnDevice>,
+    bytes: Bytes,
+    /// TensorRT 8 lets one context at a time use an optimization profile, so there each context gets an engine of its own,
+    /// with weights of its own. Those that are free wait here for the next context.
+    exclusive: bool,
+    free: Mutex<Vec<Arc<PlanOnDevice>>>,
     pub info: EngineInfo,
     /// In the order of `info.inputs`.
     pub inputs: Vec<Tensor>,
@@ -37,8 +44,8 @@ pub struct Tensor {
 
 impl Plan {
     /// Loads a plan. The library and the device were checked.
-    pub fn load(api: &'static Api, device: &'static Device, info: &EngineInfo, plan: &[u8]) -> Result<Plan> {
-        let engine = Arc::new(PlanOnDevice::load(api, device, plan)?);
+    pub fn load(api: &'static Api, device: &'static Device, info: &EngineInfo, bytes: &Bytes) -> Result<Plan> {
+        let engine = Arc::new(PlanOnDevice::load(api, device, bytes)?);
         let found = engine.tensors()?;
         let side = |ios: &[IoInfo], is_input| -> Result<Vec<Tensor>> {
             ios.iter().map(|io| Tensor::of(io, is_input, &found)).collect()
@@ -46,7 +53,46 @@ impl Plan {
         let (inputs, outputs) = (side(&info.inputs, true)?, side(&info.outputs, false)?);
         let profiles =
             (0..engine.profiles()?).map(|i| Profile::read(&engine, &inputs, i)).collect::<Result<Vec<_>>>()?;
-        Ok(Plan { device, engine, info: info.clone(), inputs, outputs, profiles })
+        let exclusive = api.shares_no_profiles() && inputs.iter().any(|i| !i.is_fixed);
+        let free = Mutex::new(vec![engine.clone()]);
+        Ok(Plan {
+            device,
+            engine,
+            bytes: bytes.clone(),
+            exclusive,
+            free,
+            info: info.clone(),
+            inputs,
+            outputs,
+            profiles,
+        })
+    }
+
+    /// An engine for one more context.
+    pub fn lease(self: &Arc<Self>) -> Result<Lease> {
+        if !self.exclusive {
+            return Ok(Lease { plan: self.clone(), engine: self.engine.clone() });
+        }
+        let free = self.free.lock().pop();
+        let engine = match free {
+            Some(engine) => engine,
+            None => Arc::new(PlanOnDevice::load(self.engine.api(), self.device, &self.bytes)?),
+        };
+        Ok(Lease { plan: self.clone(), engine })
+    }
+}
+
+/// An engine that a context uses.
+pub struct Lease {
+    plan: Arc<Plan>,
+    pub engine: Arc<PlanOnDevice>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.plan.exclusive {
+            self.plan.free.lock().push(self.engine.clone());
+        }
     }
 }
 

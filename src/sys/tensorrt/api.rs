@@ -139,6 +139,11 @@ impl Api {
         self.profilers
     }
 
+    /// True if an optimization profile serves one execution context at a time.
+    pub fn shares_no_profiles(&self) -> bool {
+        matches!(self.family, Family::V8_5 | Family::V8_6)
+    }
+
     /// True if a build reports progress and can be cancelled.
     pub fn has_progress(&self) -> bool {
         self.monitors.is_some()

@@ -308,15 +308,22 @@ impl ExecutionContext {
         if set { Ok(()) } else { Err(self.plan.error(&format!("allocate output '{}'", name.to_string_lossy()))) }
     }
 
-    /// Reports every layer's time to a profiler; enqueues then wait for the device. `None` ends it.
+    /// Gives the context a profiler, to which it reports every layer's time until [`ExecutionContext::report_layers`].
     ///
     /// # Safety
-    /// The profiler outlives the context, or another is set.
-    pub unsafe fn set_profiler(&mut self, profiler: Option<&Profiler>) -> Result<()> {
+    /// The profiler outlives the context.
+    pub unsafe fn set_profiler(&mut self, profiler: &Profiler) -> Result<()> {
         let slot = self.method(Method::ExecutionContextSetProfiler)?;
-        let pointer = profiler.map_or(ptr::null_mut(), Profiler::as_ptr);
-        // SAFETY: a live context, and a profiler of this version's shape or null; by this function's contract.
-        unsafe { call!(self.this(), slot, fn(*mut c_void), pointer) };
+        // SAFETY: a live context, and a profiler of this version's shape; by this function's contract.
+        unsafe { call!(self.this(), slot, fn(*mut c_void), profiler.as_ptr()) };
+        Ok(())
+    }
+
+    /// Says whether enqueues report to the profiler; they then wait for the device.
+    pub fn report_layers(&mut self, on: bool) -> Result<()> {
+        let slot = self.method(Method::ExecutionContextSetEnqueueEmitsProfile)?;
+        // SAFETY: a live context, and the method's signature in every version.
+        unsafe { call!(self.this(), slot, fn(bool), on) };
         Ok(())
     }
 
