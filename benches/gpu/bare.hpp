@@ -80,10 +80,15 @@ struct Engine {
     }
 };
 
+/* TensorRT 8 lets one context at a time use an optimization profile, so each context has an engine of its own. */
 struct Context {
+    Engine engine;
     void *context;
 
-    explicit Context(Engine &engine) : context(call<void *>(engine.engine, 11)) {}
+    Context(const std::string &library, const std::vector<char> &plan)
+        : engine(library, plan), context(call<void *>(engine.engine, 11))
+    {
+    }
     Context(const Context &) = delete;
     ~Context() { destroy(context); }
 

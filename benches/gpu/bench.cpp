@@ -237,10 +237,10 @@ int main(int argc, char **argv)
         Engine engine(raw);
         MAKE(Context, mezzo_context_new, static_cast<const mezzo_engine_t *>(raw));
         double load = micros(begin) / 1e3;
+        std::string file = library + "/libnvinfer.so.8";
         begin = Clock::now();
         std::vector<char> plan = plan_of(path);
-        bare::Engine hand(library + "/libnvinfer.so.8", plan);
-        bare::Context bare_context(hand);
+        bare::Context bare_context(file, plan);
         double bare_load = micros(begin) / 1e3;
         std::printf("{\"engine\": \"%s\", \"load_ms\": %.1f, \"bare_load_ms\": %.1f, ", path.c_str(), load, bare_load);
 
@@ -263,7 +263,7 @@ int main(int argc, char **argv)
         }
         driver.stream_synchronize(cuda);
         // A context of its own for the bare graph, since a context's graph and its enqueues share memory.
-        bare::Context captured_context(hand);
+        bare::Context captured_context(file, plan);
         bare_side(captured_context, memory);
         void *graph = nullptr, *exec = nullptr;
         captured_context.enqueue(cuda);
@@ -313,7 +313,7 @@ int main(int argc, char **argv)
                 auto own = std::make_shared<Memory>(memory_for(raw, shapes));
                 while (opening.test_and_set())
                     std::this_thread::yield();
-                auto context = std::make_shared<bare::Context>(hand);
+                auto context = std::make_shared<bare::Context>(file, plan);
                 opening.clear();
                 bare_side(*context, *own);
                 std::shared_ptr<mezzo_stream_t> stream(MAKE(Stream, mezzo_stream_new, size_t(0), 0).release(), mezzo_stream_free);

@@ -28,6 +28,7 @@ pub mod device_buffer;
 
 pub mod halves;
 
+pub mod dlpack;
 pub mod value;
 pub mod value_new;
 

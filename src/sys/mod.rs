@@ -4,6 +4,7 @@
 pub mod atomic_file;
 pub mod cuda;
 pub mod dl;
+pub mod dlpack;
 pub mod float_state;
 pub mod map;
 pub mod memory;
