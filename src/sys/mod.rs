@@ -4,6 +4,7 @@
 pub mod atomic_file;
 pub mod dl;
 pub mod float_state;
+pub mod lock;
 pub mod map;
 pub mod memory;
 pub mod tensorrt;

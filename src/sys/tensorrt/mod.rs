@@ -5,6 +5,7 @@ mod abi;
 mod api;
 mod builder;
 mod client;
+mod config;
 mod logger;
 mod lookup;
 mod parser;
@@ -16,6 +17,7 @@ mod version;
 
 pub use api::Api;
 pub use builder::{Builder, Config, LayerInfo, Network, Profile, Selector, TensorInfo};
+pub use config::TimingCache;
 pub use logger::{Line, Logger, Severity};
 pub use parser::{ParseError, ParseFailure, ParsedNetwork};
 pub use progress::{Callback, Monitor};
