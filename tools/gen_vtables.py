@@ -27,10 +27,16 @@ VTensor.getName VTensor.getDimensions VTensor.getType VTensor.setType VTensor.is
 VLayer.getType VLayer.getName VLayer.getNbInputs VLayer.getInput VLayer.getNbOutputs VLayer.getOutput
 VLayer.setPrecision VLayer.setOutputType
 VBuilderConfig.setFlag VBuilderConfig.clearFlag VBuilderConfig.getFlag VBuilderConfig.addOptimizationProfile
-VBuilderConfig.setMemoryPoolLimit VBuilderConfig.setTacticSources VBuilderConfig.setBuilderOptimizationLevel VBuilderConfig.setProgressMonitor
-VOptimizationProfile.setDimensions VOptimizationProfile.isValid
+VBuilderConfig.setMemoryPoolLimit VBuilderConfig.setBuilderOptimizationLevel VBuilderConfig.setProgressMonitor
+VBuilderConfig.setProfilingVerbosity VBuilderConfig.setTacticSources VBuilderConfig.createTimingCache
+VBuilderConfig.setTimingCache VBuilderConfig.setHardwareCompatibilityLevel VBuilderConfig.setMaxAuxStreams
+VBuilderConfig.setNbComputeCapabilities VBuilderConfig.setComputeCapability
+VTimingCache.serialize VTimingCache.combine
+VOptimizationProfile.setDimensions VOptimizationProfile.setShapeValues VOptimizationProfile.setShapeValuesV2
+VOptimizationProfile.isValid
 VHostMemory.data VHostMemory.size
-IParser.parse IParser.getNbErrors IParser.getError IParser.~IParser.D0
+IParser.parse IParser.parseFromFile IParser.loadModelProto IParser.loadInitializer IParser.parseModelProto
+IParser.getNbErrors IParser.getError IParser.~IParser.D0
 IParserError.code IParserError.desc IParserError.node IParserError.nodeName IParserError.nodeOperator
 ILogger.log ILogger.~ILogger.D1 ILogger.~ILogger.D0 ILogger.getAPILanguage ILogger.getInterfaceInfo
 IProgressMonitor.getAPILanguage IProgressMonitor.getInterfaceInfo IProgressMonitor.~IProgressMonitor.D1
@@ -52,7 +58,8 @@ IProfiler.~IProfiler.D0
 """.split()
 
 ENUMS = ["DataType", "NetworkDefinitionCreationFlag", "BuilderFlag", "LayerType", "MemoryPoolType", "OptProfileSelector",
-         "ParserErrorCode", "TensorIOMode", "TensorLocation", "LayerInformationFormat", "TacticSource"]
+         "ParserErrorCode", "TensorIOMode", "TensorLocation", "LayerInformationFormat", "ProfilingVerbosity", "TacticSource",
+         "HardwareCompatibilityLevel", "ComputeCapability"]
 
 
 def rows(name):

@@ -1724,13 +1724,27 @@ mezzo_error_t *mezzo_engine_options_set_progress(mezzo_engine_options_t *options
 /// - threads: see mezzo_engine_options_set_threads().
 /// - memory_limit: see mezzo_engine_options_set_memory_limit().
 /// - profile: adds a profile, the smallest, most frequent and largest shapes of dynamic inputs, as in
-///   "image=1x3x224x224:8x3x224x224:32x3x224x224" (several inputs are separated by semicolons). The TensorRT backends need
-///   one for a model with dynamic inputs; the CPU backend takes any shape.
+///   "image=1x3x224x224:8x3x224x224:32x3x224x224" (several inputs are separated by semicolons). For an input whose values
+///   the model uses as a shape, the values stand in brackets: "size=[64,64]:[224,224]:[512,512]". The TensorRT backends
+///   need a profile for a model with dynamic inputs; the CPU backend takes any shape.
 /// - tensorrt.library: the file or folder of TensorRT, instead of the places it is looked for.
 /// - tensorrt.allow_untested: true lets versions pass that are newer than the tested ones.
 /// - tensorrt.workspace: the most scratch memory of an engine, in bytes.
 /// - tensorrt.optimization_level: how long TensorRT's builder searches, 0 to 5.
 /// - tensorrt.tf32: whether FP32 matrix products may run in TF32.
+/// - tensorrt.timing_cache: a file with the timings of earlier builds (the one that trtexec reads too), which makes builds
+///   quicker. It is read, used, and written after the build; a file of another device or version is replaced.
+/// - tensorrt.tactic_sources: where tactics may come from: cublas, cublas_lt, cudnn, edge_mask_convolutions,
+///   jit_convolutions, separated by commas. What is not named is not used.
+/// - tensorrt.hardware_compatibility: none, ampere_plus or same_compute_capability: where the engine runs beside the kind
+///   of device it is built on.
+/// - tensorrt.version_compatible: true makes an engine that other versions of the same major version run too.
+/// - tensorrt.compute_capabilities: what a TensorRT-RTX engine is built for, as in "8.6,12.0", or current.
+/// - tensorrt.verbosity: how much the engine tells of its layers: detailed (the default), layer_names or none.
+/// - tensorrt.aux_streams: the most streams beside the main one that the engine uses, 0 to 64.
+/// - tensorrt.require_fp16: true makes it an error if layers of an FP16 model run in float.
+///
+/// What the version of TensorRT at hand does not have is an error of the build that names the option.
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.

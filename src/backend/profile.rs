@@ -5,7 +5,7 @@ use super::IoInfo;
 use crate::{Result, bail, err};
 use std::collections::BTreeMap;
 
-/// The smallest, the most frequent and the largest shape of an input.
+/// The smallest, the most frequent and the largest shape of an input; or, for an input that is itself a shape, its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShapeRange {
     /// The smallest.
@@ -14,12 +14,15 @@ pub struct ShapeRange {
     pub opt: Vec<i64>,
     /// The largest.
     pub max: Vec<i64>,
+    /// True if these are the values of an input that the model uses as a shape, not its dimensions.
+    pub values: bool,
 }
 
 /// The ranges of the dynamic inputs, by name.
 pub type ShapeProfile = BTreeMap<String, ShapeRange>;
 
 /// Reads "image=1x3x224x224:8x3x224x224:32x3x224x224;mask=1x10": ranges of several inputs, separated by semicolons.
+/// Values of an input that is a shape stand in brackets: "size=[224,224]:[224,224]:[512,512]".
 pub fn parse_profile(text: &str) -> Result<ShapeProfile> {
     let mut profile = ShapeProfile::new();
     for part in text.split(';') {
@@ -37,17 +40,28 @@ pub fn parse_profile(text: &str) -> Result<ShapeProfile> {
 impl ShapeRange {
     /// Reads "1x3x224x224:8x3x224x224:32x3x224x224" (min, opt, max), or one shape that is all three.
     pub fn parse(text: &str) -> Result<ShapeRange> {
+        let values = text.starts_with('[');
         let shape = |part: &str| -> Option<Vec<i64>> {
+            if values {
+                let inner = part.strip_prefix('[')?.strip_suffix(']')?;
+                return inner.split(',').map(|n| n.trim().parse::<i64>().ok()).collect();
+            }
             part.split('x').map(|n| n.trim().parse::<i64>().ok().filter(|n| *n >= 0)).collect()
         };
         let shapes: Option<Vec<Vec<i64>>> = text.split(':').map(shape).collect();
+        let range = |min: &[i64], opt: &[i64], max: &[i64]| ShapeRange {
+            min: min.to_vec(),
+            opt: opt.to_vec(),
+            max: max.to_vec(),
+            values,
+        };
         match shapes.as_deref() {
-            Some([all]) => Ok(ShapeRange { min: all.clone(), opt: all.clone(), max: all.clone() }),
-            Some([min, opt, max]) => Ok(ShapeRange { min: min.clone(), opt: opt.clone(), max: max.clone() }),
+            Some([all]) => Ok(range(all, all, all)),
+            Some([min, opt, max]) => Ok(range(min, opt, max)),
             _ => bail!(
                 InvalidArgument,
                 "'{text}' is not a range of shapes: give MIN:OPT:MAX, as in 1x3x224x224:8x3x224x224:32x3x224x224, or one \
-                 shape"
+                 shape; values of an input that is a shape stand in brackets, as in [1,64]:[1,64]:[8,64]"
             ),
         }
     }
@@ -55,6 +69,9 @@ impl ShapeRange {
     /// An error if the range does not fit the declared shape of an input.
     pub fn check(&self, input: &IoInfo) -> Result<()> {
         let name = &input.name;
+        if self.values {
+            return self.check_values(input);
+        }
         let Some(declared) = &input.shape else { return Ok(()) };
         for (which, shape) in [("min", &self.min), ("opt", &self.opt), ("max", &self.max)] {
             if shape.len() != declared.len() {
@@ -78,11 +95,35 @@ impl ShapeRange {
                 }
             }
         }
+        self.in_order(name)
+    }
+
+    /// The same for values: as many in each, and as many as the input has elements.
+    fn check_values(&self, input: &IoInfo) -> Result<()> {
+        let name = &input.name;
+        let declared = match input.shape.as_deref() {
+            Some([]) => Some(1),
+            Some([IoDim::Size(n)]) => usize::try_from(*n).ok(),
+            Some([_]) | None => None,
+            Some(_) => bail!(
+                InvalidArgument,
+                "a profile has values for input '{name}', which has more than one dimension and so is no shape: {}",
+                input.text
+            ),
+        };
+        let count = declared.unwrap_or(self.opt.len());
+        if [&self.min, &self.opt, &self.max].iter().any(|v| v.len() != count) {
+            bail!(ShapeMismatch, "a profile has other than {count} values for input '{name}': {}", input.text);
+        }
+        self.in_order(name)
+    }
+
+    fn in_order(&self, name: &str) -> Result<()> {
         let in_order = |a: &[i64], b: &[i64]| a.iter().zip(b).all(|(a, b)| a <= b);
         if !in_order(&self.min, &self.opt) || !in_order(&self.opt, &self.max) {
             bail!(
                 InvalidArgument,
-                "the shapes of input '{name}' are not in order: min {:?}, opt {:?}, max {:?}; every dimension must have \
+                "the shapes (or values) of input '{name}' are not in order: min {:?}, opt {:?}, max {:?}; every dimension must have \
                  min <= opt <= max",
                 self.min,
                 self.opt,
@@ -142,7 +183,9 @@ mod tests {
         let range = ShapeRange::parse("1x3:4x3:8x3").unwrap();
         assert_eq!((range.min, range.opt, range.max), (vec![1, 3], vec![4, 3], vec![8, 3]));
         assert_eq!(ShapeRange::parse("2x3").unwrap().opt, [2, 3]);
-        for bad in ["", "1x3:2x3", "1x3:2x3:3x3:4x3", "ax3", "-1x3", "1x:2x:3x"] {
+        let range = ShapeRange::parse("[1,-1]:[4,3]:[8,3]").unwrap();
+        assert_eq!((range.min, range.max, range.values), (vec![1, -1], vec![8, 3], true));
+        for bad in ["", "1x3:2x3", "1x3:2x3:3x3:4x3", "ax3", "-1x3", "1x:2x:3x", "[1", "[1]:2:3", "[]", "[a]"] {
             assert!(ShapeRange::parse(bad).is_err(), "{bad}");
         }
     }

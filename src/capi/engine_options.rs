@@ -6,6 +6,7 @@ use super::error::mezzo_error_t;
 use super::handle::{free_owned, handle, owned};
 use super::keys::{self, Key};
 use super::strings::Text;
+use crate::backend::tensorrt::{ComputeCapability, HardwareCompatibility, TacticSource, Verbosity};
 use crate::backend::{BuildOptions, parse_profile};
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
@@ -77,7 +78,8 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
     },
     Key {
         name: "profile",
-        values: "INPUT=MIN:OPT:MAX, several inputs separated by semicolons, as in image=1x3x224x224:8x3x224x224:32x3x224x224",
+        values: "INPUT=MIN:OPT:MAX, several inputs separated by semicolons, as in image=1x3x224x224:8x3x224x224:32x3x224x224; \
+                 values of an input that is a shape in brackets, as in size=[64,64]:[224,224]:[512,512]",
         set: |o, v| {
             o.build.profiles.push(parse_profile(v).ok()?);
             Some(())
@@ -116,15 +118,76 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
         },
     },
     Key {
-        name: "tensorrt.tactic_sources",
-        values: "names separated by commas, as in edge_mask_convolutions,jit_convolutions",
-        set: |o, v| keys::add_list(o.build.tensorrt.tactic_sources.get_or_insert_default(), v),
-    },
-    Key {
         name: "tensorrt.tf32",
         values: "true or false",
         set: |o, v| {
             o.build.tensorrt.tf32 = Some(keys::boolean(v)?);
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.timing_cache",
+        values: "a file",
+        set: |o, v| {
+            o.build.tensorrt.timing_cache = Some(Some(v).filter(|v| !v.is_empty())?.into());
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.tactic_sources",
+        values: "cublas, cublas_lt, cudnn, edge_mask_convolutions, jit_convolutions, separated by commas; or nothing",
+        set: |o, v| {
+            let names = v.split(',').map(str::trim).filter(|n| !n.is_empty());
+            o.build.tensorrt.tactic_sources = Some(names.map(TacticSource::parse).collect::<crate::Result<_>>().ok()?);
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.hardware_compatibility",
+        values: "none, ampere_plus or same_compute_capability",
+        set: |o, v| {
+            o.build.tensorrt.hardware_compatibility = Some(HardwareCompatibility::parse(v).ok()?);
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.version_compatible",
+        values: "true or false",
+        set: |o, v| {
+            o.build.tensorrt.version_compatible = keys::boolean(v)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.compute_capabilities",
+        values: "numbers as 8.6, or current, separated by commas",
+        set: |o, v| {
+            let found = v.split(',').map(str::trim).map(ComputeCapability::parse);
+            o.build.tensorrt.compute_capabilities = found.collect::<crate::Result<_>>().ok()?;
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.verbosity",
+        values: "detailed, layer_names or none",
+        set: |o, v| {
+            o.build.tensorrt.verbosity = Verbosity::parse(v).ok()?;
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.aux_streams",
+        values: "0 to 64",
+        set: |o, v| {
+            o.build.tensorrt.aux_streams = Some(v.parse().ok().filter(|n| (0..=64).contains(n))?);
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.require_fp16",
+        values: "true or false",
+        set: |o, v| {
+            o.build.tensorrt.require_fp16 = keys::boolean(v)?;
             Some(())
         },
     },
@@ -224,13 +287,27 @@ pub unsafe extern "C" fn mezzo_engine_options_set_progress(
 /// - threads: see mezzo_engine_options_set_threads().
 /// - memory_limit: see mezzo_engine_options_set_memory_limit().
 /// - profile: adds a profile, the smallest, most frequent and largest shapes of dynamic inputs, as in
-///   "image=1x3x224x224:8x3x224x224:32x3x224x224" (several inputs are separated by semicolons). The TensorRT backends need
-///   one for a model with dynamic inputs; the CPU backend takes any shape.
+///   "image=1x3x224x224:8x3x224x224:32x3x224x224" (several inputs are separated by semicolons). For an input whose values
+///   the model uses as a shape, the values stand in brackets: "size=[64,64]:[224,224]:[512,512]". The TensorRT backends
+///   need a profile for a model with dynamic inputs; the CPU backend takes any shape.
 /// - tensorrt.library: the file or folder of TensorRT, instead of the places it is looked for.
 /// - tensorrt.allow_untested: true lets versions pass that are newer than the tested ones.
 /// - tensorrt.workspace: the most scratch memory of an engine, in bytes.
 /// - tensorrt.optimization_level: how long TensorRT's builder searches, 0 to 5.
 /// - tensorrt.tf32: whether FP32 matrix products may run in TF32.
+/// - tensorrt.timing_cache: a file with the timings of earlier builds (the one that trtexec reads too), which makes builds
+///   quicker. It is read, used, and written after the build; a file of another device or version is replaced.
+/// - tensorrt.tactic_sources: where tactics may come from: cublas, cublas_lt, cudnn, edge_mask_convolutions,
+///   jit_convolutions, separated by commas. What is not named is not used.
+/// - tensorrt.hardware_compatibility: none, ampere_plus or same_compute_capability: where the engine runs beside the kind
+///   of device it is built on.
+/// - tensorrt.version_compatible: true makes an engine that other versions of the same major version run too.
+/// - tensorrt.compute_capabilities: what a TensorRT-RTX engine is built for, as in "8.6,12.0", or current.
+/// - tensorrt.verbosity: how much the engine tells of its layers: detailed (the default), layer_names or none.
+/// - tensorrt.aux_streams: the most streams beside the main one that the engine uses, 0 to 64.
+/// - tensorrt.require_fp16: true makes it an error if layers of an FP16 model run in float.
+///
+/// What the version of TensorRT at hand does not have is an error of the build that names the option.
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.
@@ -265,6 +342,14 @@ mod tests {
             ("tensorrt.workspace", "1048576"),
             ("tensorrt.optimization_level", "3"),
             ("tensorrt.tf32", "false"),
+            ("tensorrt.timing_cache", "/tmp/timings"),
+            ("tensorrt.tactic_sources", "jit_convolutions, cublas"),
+            ("tensorrt.hardware_compatibility", "ampere_plus"),
+            ("tensorrt.version_compatible", "true"),
+            ("tensorrt.compute_capabilities", "8.6,current"),
+            ("tensorrt.verbosity", "none"),
+            ("tensorrt.aux_streams", "2"),
+            ("tensorrt.require_fp16", "true"),
         ] {
             keys::set(KEYS, &mut options, key, value).unwrap();
         }
@@ -275,6 +360,11 @@ mod tests {
         assert_eq!(trt.library.as_deref(), Some(std::path::Path::new("/opt/trt")));
         assert_eq!((trt.allow_untested, trt.workspace, trt.tf32), (true, Some(1 << 20), Some(false)));
         assert_eq!(trt.optimization_level, Some(3));
+        assert_eq!(trt.tactic_sources, Some(vec![TacticSource::JitConvolutions, TacticSource::Cublas]));
+        assert_eq!(trt.hardware_compatibility, Some(HardwareCompatibility::AmperePlus));
+        assert_eq!(trt.compute_capabilities, [ComputeCapability::Number(86), ComputeCapability::Current]);
+        assert_eq!((trt.version_compatible, trt.verbosity, trt.aux_streams), (true, Verbosity::None, Some(2)));
+        assert!(trt.require_fp16 && trt.timing_cache.is_some());
         for (key, value) in [
             ("profile", "x"),
             ("memory_limit", "1M"),
@@ -282,6 +372,11 @@ mod tests {
             ("tensorrt.workspace", "-1"),
             ("tensorrt.optimization_level", "6"),
             ("tensorrt.tf32", "maybe"),
+            ("tensorrt.tactic_sources", "cuda"),
+            ("tensorrt.hardware_compatibility", "all"),
+            ("tensorrt.compute_capabilities", "86"),
+            ("tensorrt.verbosity", "loud"),
+            ("tensorrt.aux_streams", "-1"),
         ] {
             assert!(keys::set(KEYS, &mut options, key, value).is_err(), "{key}={value}");
         }

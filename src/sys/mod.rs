@@ -6,6 +6,7 @@ pub mod cuda;
 pub mod dl;
 pub mod dlpack;
 pub mod float_state;
+pub mod lock;
 pub mod map;
 pub mod memory;
 pub mod tensorrt;

@@ -2,7 +2,8 @@
 
 use super::super::{BuildOptions, EngineInfo, Progress, ShapeProfile, profile};
 use super::engine::{BuiltFor, NetworkLayer, NetworkReport, PlanEngine, compute_capability};
-use super::{rewrite, types, weak};
+use super::timing::Timing;
+use super::{fp16, rewrite, types, weak};
 use crate::device::Device;
 use crate::frontend::onnx;
 use crate::model::Model;
@@ -41,19 +42,30 @@ pub fn build(
     let _entered = device.map(Device::enter).transpose()?;
     let logger = api.logger();
     let builder = Builder::new(api, &logger)?;
+    // Goes after the configuration, which uses it.
+    let mut timing = None;
     let mut config = builder.config()?;
     let parsed = builder.network()?.parse(&bytes);
     let parsed = parsed.map_err(|e| e.into_error(api, |place| model.graph.nodes.get(place).map(|n| n.label())))?;
     drop(bytes);
 
     let network = parsed.network();
-    check_network(network)?;
+    check_network(network, &options.profiles)?;
     if !network.strongly_typed {
         weak::apply(model, network, &mut config)?;
     }
+    if options.tensorrt.require_fp16 {
+        fp16::require(model, network)?;
+    }
     let layers = network.layers()?;
     let info = describe(backend, api, model, network, &layers)?;
-    configure(&builder, &mut config, options)?;
+    options.tensorrt.apply(&mut config)?;
+    for shapes in &options.profiles {
+        add_profile(&builder, &mut config, shapes)?;
+    }
+    if let Some(path) = &options.tensorrt.timing_cache {
+        timing = Some(Timing::start(&mut config, path)?);
+    }
     if let Some(monitor) = &monitor {
         config.set_monitor(monitor)?;
     }
@@ -64,12 +76,17 @@ pub fn build(
     let plan = plan?;
     progress.step("building the engine", 1.0)?;
 
+    let mut warnings = warnings(api, &logger);
+    if let Some(timing) = &mut timing {
+        warnings.extend(timing.warning.clone());
+        timing.finish(&config)?;
+    }
     let report = NetworkReport {
         library: api.version().to_string(),
         device: device
             .filter(|_| api.version().flavour() == Flavour::TensorRt)
             .map(|d| BuiltFor { name: d.name().into(), compute_capability: compute_capability(d) }),
-        warnings: warnings(api, &logger),
+        warnings,
         layers: layers.into_iter().map(NetworkLayer::from).collect(),
     };
     Ok(PlanEngine::new(info, plan.into(), report, place))
@@ -84,34 +101,25 @@ fn stopped(monitor: Option<&Monitor>) -> Result<()> {
     }
 }
 
-/// What this version cannot do with the network.
-fn check_network(network: &Network) -> Result<()> {
-    if let Some(input) = network.inputs()?.iter().find(|t| t.is_shape) {
-        bail!(
-            Unsupported,
-            "the values of input '{}' are a shape, and profiles for such inputs are not in this version: compute the shape \
-             in the model, or make it a constant",
-            input.name
-        );
-    }
-    Ok(())
-}
-
-fn configure<'b>(builder: &'b Builder<'b>, config: &mut Config<'b>, options: &BuildOptions) -> Result<()> {
-    if let Some(bytes) = options.tensorrt.workspace {
-        config.set_workspace(bytes)?;
-    }
-    if let Some(sources) = &options.tensorrt.tactic_sources {
-        config.set_tactic_sources(sources)?;
-    }
-    if let Some(level) = options.tensorrt.optimization_level {
-        config.set_optimization_level(level)?;
-    }
-    if let Some(on) = options.tensorrt.tf32 {
-        config.set_flag("TF32", on)?;
-    }
-    for shapes in &options.profiles {
-        add_profile(builder, config, shapes)?;
+/// Inputs that are shapes need their values in every profile, and no others have any.
+fn check_network(network: &Network, profiles: &[ShapeProfile]) -> Result<()> {
+    for input in network.inputs()? {
+        let name = &input.name;
+        let by_values = |p: &ShapeProfile| p.get(name).map(|range| range.values);
+        if input.is_shape && (profiles.is_empty() || profiles.iter().any(|p| by_values(p) != Some(true))) {
+            bail!(
+                InvalidArgument,
+                "the values of input '{name}' are a shape: give them in every profile, in brackets, as in \
+                 {name}=[1,64]:[1,64]:[8,64]; or compute the shape in the model"
+            );
+        }
+        if !input.is_shape && profiles.iter().any(|p| by_values(p) == Some(true)) {
+            bail!(
+                InvalidArgument,
+                "a profile has values for input '{name}', which the model does not use as a shape: give its dimensions, as \
+                 in {name}=1x64:1x64:8x64"
+            );
+        }
     }
     Ok(())
 }
@@ -120,7 +128,11 @@ fn add_profile<'b>(builder: &'b Builder<'b>, config: &mut Config<'b>, shapes: &S
     let mut profile = builder.profile()?;
     for (name, range) in shapes {
         for (which, shape) in [(Selector::Min, &range.min), (Selector::Opt, &range.opt), (Selector::Max, &range.max)] {
-            profile.set_shape(name, which, shape)?;
+            if range.values {
+                profile.set_values(name, which, shape)?;
+            } else {
+                profile.set_shape(name, which, shape)?;
+            }
         }
     }
     if !profile.is_valid()? {

@@ -4,43 +4,29 @@
 mod build;
 mod engine;
 mod execute;
+mod fp16;
 mod graph;
+mod options;
 mod plan;
 mod rewrite;
 mod sink;
+mod timing;
 mod types;
 mod weak;
 
+pub use options::{ComputeCapability, HardwareCompatibility, TacticSource, TensorRtOptions, Verbosity};
 pub use rewrite::for_parser;
 
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
 use crate::model::Model;
 use crate::sys::tensorrt::{Api, Flavour, SearchPaths};
 use crate::{Result, bail};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// TensorRT (`libnvinfer`).
 pub static TENSORRT: TensorRtBackend = TensorRtBackend { flavour: Flavour::TensorRt };
 /// TensorRT-RTX (`libtensorrt_rtx`).
 pub static TENSORRT_RTX: TensorRtBackend = TensorRtBackend { flavour: Flavour::Rtx };
-
-/// Options of TensorRT's builder. What is `None` keeps TensorRT's own default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TensorRtOptions {
-    /// The library's file or folder; nothing else is tried then.
-    pub library: Option<PathBuf>,
-    /// Lets versions pass that are newer than the tested ones, with a warning.
-    pub allow_untested: bool,
-    /// The most scratch memory of the engine, in bytes.
-    pub workspace: Option<usize>,
-    /// How long the builder searches, 0 to 5.
-    pub optimization_level: Option<i32>,
-    /// Lets FP32 matrix products run in TF32.
-    pub tf32: Option<bool>,
-    /// Where kernels come from, by NVIDIA's names without the leading k; the others are off.
-    pub tactic_sources: Option<Vec<String>>,
-}
 
 /// Where an engine executes.
 #[derive(Debug, Clone)]
@@ -107,10 +93,8 @@ impl Backend for TensorRtBackend {
 
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>> {
         no_memory_limit(options.memory_limit)?;
+        options.tensorrt.check()?;
         let api = self.api(options)?;
-        if matches!(options.tensorrt.optimization_level, Some(level) if !(0..=5).contains(&level)) {
-            bail!(InvalidArgument, "TensorRT's optimization level goes from 0 to 5");
-        }
         let place = Place::of_build(self.flavour, options);
         Ok(Arc::new(build::build(self.name(), api, model, options, progress, place)?))
     }

@@ -76,7 +76,7 @@ fn set_boundary(model: &Model, network: &Network) -> Result<()> {
 
 /// TensorRT's names of the float types of the model's values, of all scopes. Where scopes use a name with different types,
 /// the name is left out.
-fn value_types(model: &Model) -> Result<HashMap<String, &'static str>> {
+pub(super) fn value_types(model: &Model) -> Result<HashMap<String, &'static str>> {
     let mut all = HashMap::new();
     collect(&infer::infer_known(model)?, &mut all);
     if let Some((name, _)) = all.iter().find(|(_, t)| **t == Some(DataType::Bfloat16)) {

@@ -2,7 +2,9 @@
 
 use crate::convert::{KeepIo, Precision, before_build};
 use crate::progress::Progress;
+use crate::tensorrt::TensorRt;
 use crate::{inspect, load, output};
+use mezzo::backend::BuildOptions;
 use mezzo::error::Error;
 use mezzo::{Result, bail};
 use serde_json::json;
@@ -28,6 +30,8 @@ pub struct Args {
     precision: Option<Precision>,
     #[command(flatten)]
     io: KeepIo,
+    #[command(flatten)]
+    tensorrt: TensorRt,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -45,6 +49,8 @@ pub fn run(args: &Args) -> Result<()> {
             args.model.display()
         );
     }
+    let mut options = BuildOptions { threads: args.threads.get(), ..BuildOptions::default() };
+    args.tensorrt.add_to(&mut options, &args.backend)?;
     let progress = Progress::start("loading the model");
     let in_model = |e: Error| e.context(format_args!("'{}'", args.model.display()));
     let mut model = load::model(&args.model, &progress)?;
@@ -53,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
         model = before_build(&model, precision, &args.io).map_err(in_model)?.model;
     }
     let started = Instant::now();
-    let engine = load::build(&model, &args.backend, &args.threads.options(), &progress).map_err(in_model)?;
+    let engine = load::build(&model, &args.backend, &options, &progress).map_err(in_model)?;
     let build_ms = started.elapsed().as_secs_f64() * 1e3;
     progress.phase("saving the engine");
     engine.save(&args.engine)?;

@@ -43,7 +43,7 @@ impl Execution {
 }
 
 /// A number of bytes: K, M and G are powers of 1024.
-fn size(text: &str) -> std::result::Result<usize, String> {
+pub fn size(text: &str) -> std::result::Result<usize, String> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 1usize << 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
@@ -98,24 +98,29 @@ pub fn model(path: &Path, progress: &Progress) -> Result<Model> {
 }
 
 /// Builds an engine, with progress.
-pub fn build(model: &Model, backend: &str, options: &backend::LoadOptions, progress: &Progress) -> Result<Arc<Engine>> {
+pub fn build(
+    model: &Model,
+    backend: &str,
+    options: &backend::BuildOptions,
+    progress: &Progress,
+) -> Result<Arc<Engine>> {
     let report = |phase: &str, fraction: f32| {
         progress.fraction(&format!("building the engine: {phase}"), fraction);
         true
     };
     progress.phase("building the engine");
-    let backend::LoadOptions { threads, memory_limit, .. } = *options;
-    let options = backend::BuildOptions { threads, memory_limit, ..backend::BuildOptions::default() };
-    Engine::build(&environment(), model, backend, &options, &backend::Progress { callback: Some(&report) })
+    Engine::build(&environment(), model, backend, options, &backend::Progress { callback: Some(&report) })
 }
 
 /// An engine from a file of either kind; a model is built for the CPU backend.
 pub fn engine(path: &Path, execution: &Execution, progress: &Progress) -> Result<Arc<Engine>> {
     let options = execution.options();
+    let backend::LoadOptions { threads, memory_limit, .. } = options;
+    let for_build = backend::BuildOptions { threads, memory_limit, ..backend::BuildOptions::default() };
     match load(path, &options, progress)? {
         Loaded::Engine(engine) => Ok(engine),
         Loaded::Model(model) => {
-            build(&model, "cpu", &options, progress).map_err(|e| e.context(format_args!("'{}'", path.display())))
+            build(&model, "cpu", &for_build, progress).map_err(|e| e.context(format_args!("'{}'", path.display())))
         }
     }
 }

@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod run;
 mod samples;
+mod tensorrt;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 use std::process::ExitCode;

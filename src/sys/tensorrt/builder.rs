@@ -47,14 +47,14 @@ pub struct Network<'b> {
 
 /// How a network is built.
 pub struct Config<'b> {
-    builder: &'b Builder<'b>,
+    pub(super) builder: &'b Builder<'b>,
     owned: Owned,
     monitor: PhantomData<&'b Monitor<'b>>,
 }
 
 /// The range of shapes of every dynamic input. The builder owns it.
 pub struct Profile<'b> {
-    api: &'static Api,
+    pub(super) api: &'static Api,
     object: Object,
     builder: PhantomData<&'b Builder<'b>>,
 }
@@ -148,7 +148,7 @@ impl<'l> Builder<'l> {
     }
 
     /// The content of a block of host memory.
-    fn copy_memory(&self, memory: &Owned) -> Result<Vec<u8>> {
+    pub(super) fn copy_memory(&self, memory: &Owned) -> Result<Vec<u8>> {
         let (data, size) = (self.api.slot(Method::HostMemoryData)?, self.api.slot(Method::HostMemorySize)?);
         // SAFETY: a live block of memory, and the methods' signatures in every version.
         let (data, size) = unsafe {
@@ -183,7 +183,7 @@ impl<'l> Builder<'l> {
 }
 
 impl<'b> Config<'b> {
-    fn implementation(&self) -> *mut c_void {
+    pub(super) fn implementation(&self) -> *mut c_void {
         // SAFETY: the configuration is alive as long as this.
         unsafe { self.owned.object.implementation() }
     }
@@ -213,23 +213,6 @@ impl<'b> Config<'b> {
         let slot = api.slot(Method::BuilderConfigSetMemoryPoolLimit)?;
         // SAFETY: a live configuration, and the method's signature in every version.
         unsafe { call!(self.implementation(), slot, fn(i32, usize), pool, bytes) };
-        Ok(())
-    }
-
-    /// Chooses where kernels come from, named without the leading k; the others are off.
-    pub fn set_tactic_sources(&mut self, names: &[String]) -> Result<()> {
-        let api = self.builder.api;
-        let mut sources = 0u32;
-        for name in names {
-            sources |= 1 << api.value(TACTIC_SOURCE, &name.to_uppercase())?;
-        }
-        let slot = api.slot(Method::BuilderConfigSetTacticSources)?;
-        // SAFETY: a live configuration, and the method's signature in every version.
-        let set = unsafe { call!(self.implementation(), slot, fn(u32) -> bool, sources) };
-        if !set {
-            let what = format!("{} does not take the tactic sources {}", api.version(), names.join(", "));
-            return Err(api.error(ErrorCode::InvalidArgument, what, self.builder.logger));
-        }
         Ok(())
     }
 
@@ -304,7 +287,7 @@ impl Profile<'_> {
         Ok(unsafe { call!(self.implementation(), slot, fn() -> bool) })
     }
 
-    fn implementation(&self) -> *mut c_void {
+    pub(super) fn implementation(&self) -> *mut c_void {
         // SAFETY: the builder, which owns the profile, is alive as long as this.
         unsafe { self.object.implementation() }
     }

@@ -5,6 +5,7 @@ mod abi;
 mod api;
 mod builder;
 mod client;
+mod config;
 mod logger;
 mod lookup;
 mod output_allocator;
@@ -19,6 +20,7 @@ mod version;
 
 pub use api::Api;
 pub use builder::{Builder, Config, LayerInfo, Network, Profile, Selector, TensorInfo};
+pub use config::TimingCache;
 pub use logger::{Line, Logger, Severity};
 pub use output_allocator::{OutputAllocator, OutputSink};
 pub use parser::{ParseError, ParseFailure, ParsedNetwork};

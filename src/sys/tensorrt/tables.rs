@@ -62,15 +62,38 @@ pub enum Method {
     BuilderConfigAddOptimizationProfile,
     /// `void VBuilderConfig::setMemoryPoolLimit(MemoryPoolType, std::size_t)`
     BuilderConfigSetMemoryPoolLimit,
-    /// `bool VBuilderConfig::setTacticSources(TacticSources)`
-    BuilderConfigSetTacticSources,
     /// `void VBuilderConfig::setBuilderOptimizationLevel(int32_t)`
     BuilderConfigSetBuilderOptimizationLevel,
     /// `void VBuilderConfig::setProgressMonitor(IProgressMonitor *)`
     BuilderConfigSetProgressMonitor,
+    /// `void VBuilderConfig::setProfilingVerbosity(ProfilingVerbosity)`
+    BuilderConfigSetProfilingVerbosity,
+    /// `bool VBuilderConfig::setTacticSources(TacticSources)`
+    BuilderConfigSetTacticSources,
+    /// `ITimingCache *VBuilderConfig::createTimingCache(const void *, std::size_t) const`
+    BuilderConfigCreateTimingCache,
+    /// `bool VBuilderConfig::setTimingCache(const ITimingCache &, bool)`
+    BuilderConfigSetTimingCache,
+    /// `void VBuilderConfig::setHardwareCompatibilityLevel(HardwareCompatibilityLevel)`
+    BuilderConfigSetHardwareCompatibilityLevel,
+    /// `void VBuilderConfig::setMaxAuxStreams(int32_t)`, or
+    /// `bool VBuilderConfig::setMaxAuxStreams(int32_t)`
+    BuilderConfigSetMaxAuxStreams,
+    /// `bool VBuilderConfig::setNbComputeCapabilities(int32_t)`
+    BuilderConfigSetNbComputeCapabilities,
+    /// `bool VBuilderConfig::setComputeCapability(ComputeCapability, int32_t)`
+    BuilderConfigSetComputeCapability,
+    /// `IHostMemory *VTimingCache::serialize() const`
+    TimingCacheSerialize,
+    /// `bool VTimingCache::combine(const ITimingCache &, bool)`
+    TimingCacheCombine,
     /// `bool VOptimizationProfile::setDimensions(const char *, OptProfileSelector, Dims)`, or
     /// `bool VOptimizationProfile::setDimensions(const char *, OptProfileSelector, const Dims &)`
     OptimizationProfileSetDimensions,
+    /// `bool VOptimizationProfile::setShapeValues(const char *, OptProfileSelector, const int32_t *, int32_t)`
+    OptimizationProfileSetShapeValues,
+    /// `bool VOptimizationProfile::setShapeValuesV2(const char *, OptProfileSelector, const int64_t *, int32_t)`
+    OptimizationProfileSetShapeValuesV2,
     /// `bool VOptimizationProfile::isValid() const`
     OptimizationProfileIsValid,
     /// `void *VHostMemory::data() const`
@@ -79,6 +102,14 @@ pub enum Method {
     HostMemorySize,
     /// `bool IParser::parse(const void *, size_t, const char *)`
     ParserParse,
+    /// `bool IParser::parseFromFile(const char *, int)`
+    ParserParseFromFile,
+    /// `bool IParser::loadModelProto(const void *, size_t, const char *)`
+    ParserLoadModelProto,
+    /// `bool IParser::loadInitializer(const char *, const void *, size_t)`
+    ParserLoadInitializer,
+    /// `bool IParser::parseModelProto()`
+    ParserParseModelProto,
     /// `int IParser::getNbErrors() const`
     ParserGetNbErrors,
     /// `const IParserError *IParser::getError(int) const`
@@ -194,7 +225,7 @@ pub enum Method {
 }
 
 /// Their slots, in the order of [`Method`].
-pub static METHODS: [MethodRow; 91] = [
+pub static METHODS: [MethodRow; 106] = [
     MethodRow {
         name: "IBuilder::createBuilderConfig",
         slots: [&[(0, 9)], &[(0, 9)], &[(0, 7)], &[(0, 5)], &[(0, 7)], &[(0, 5)]],
@@ -281,10 +312,6 @@ pub static METHODS: [MethodRow; 91] = [
         slots: [&[(0, 47)], &[(0, 47)], &[(0, 43)], &[(0, 32)], &[(0, 32)], &[(0, 32)]],
     },
     MethodRow {
-        name: "IBuilderConfig::setTacticSources",
-        slots: [&[(0, 42)], &[(0, 42)], &[(0, 38)], &[(0, 27)], &[(0, 27)], &[(0, 27)]],
-    },
-    MethodRow {
         name: "IBuilderConfig::setBuilderOptimizationLevel",
         slots: [&[], &[(0, 51)], &[(0, 47)], &[(0, 36)], &[(0, 36)], &[(0, 36)]],
     },
@@ -293,8 +320,50 @@ pub static METHODS: [MethodRow; 91] = [
         slots: [&[], &[], &[(0, 56)], &[(0, 45)], &[(0, 45)], &[(0, 45)]],
     },
     MethodRow {
+        name: "IBuilderConfig::setProfilingVerbosity",
+        slots: [&[(0, 31)], &[(0, 31)], &[(0, 27)], &[(0, 25)], &[(0, 25)], &[(0, 25)]],
+    },
+    MethodRow {
+        name: "IBuilderConfig::setTacticSources",
+        slots: [&[(0, 42)], &[(0, 42)], &[(0, 38)], &[(0, 27)], &[(0, 27)], &[(0, 27)]],
+    },
+    MethodRow {
+        name: "IBuilderConfig::createTimingCache",
+        slots: [&[(0, 44)], &[(0, 44)], &[(0, 40)], &[(0, 29)], &[(0, 29)], &[(0, 29)]],
+    },
+    MethodRow {
+        name: "IBuilderConfig::setTimingCache",
+        slots: [&[(0, 45)], &[(0, 45)], &[(0, 41)], &[(0, 30)], &[(0, 30)], &[(0, 30)]],
+    },
+    MethodRow {
+        name: "IBuilderConfig::setHardwareCompatibilityLevel",
+        slots: [&[], &[(0, 53)], &[(0, 49)], &[(0, 38)], &[(0, 38)], &[(0, 38)]],
+    },
+    MethodRow {
+        name: "IBuilderConfig::setMaxAuxStreams",
+        slots: [&[], &[(0, 58)], &[(0, 54)], &[(0, 43)], &[(0, 43)], &[(0, 43)]],
+    },
+    MethodRow { name: "IBuilderConfig::setNbComputeCapabilities", slots: [&[], &[], &[], &[], &[(0, 55)], &[(0, 55)]] },
+    MethodRow { name: "IBuilderConfig::setComputeCapability", slots: [&[], &[], &[], &[], &[(0, 57)], &[(0, 57)]] },
+    MethodRow {
+        name: "ITimingCache::serialize",
+        slots: [&[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)]],
+    },
+    MethodRow {
+        name: "ITimingCache::combine",
+        slots: [&[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)]],
+    },
+    MethodRow {
         name: "IOptimizationProfile::setDimensions",
         slots: [&[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)]],
+    },
+    MethodRow {
+        name: "IOptimizationProfile::setShapeValues",
+        slots: [&[(0, 4)], &[(0, 4)], &[(0, 4)], &[], &[(0, 4)], &[]],
+    },
+    MethodRow {
+        name: "IOptimizationProfile::setShapeValuesV2",
+        slots: [&[], &[], &[(101100, 10)], &[(0, 8)], &[(0, 10)], &[(0, 8)]],
     },
     MethodRow {
         name: "IOptimizationProfile::isValid",
@@ -303,6 +372,22 @@ pub static METHODS: [MethodRow; 91] = [
     MethodRow { name: "IHostMemory::data", slots: [&[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)]] },
     MethodRow { name: "IHostMemory::size", slots: [&[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)]] },
     MethodRow { name: "IParser::parse", slots: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)]] },
+    MethodRow {
+        name: "IParser::parseFromFile",
+        slots: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]],
+    },
+    MethodRow {
+        name: "IParser::loadModelProto",
+        slots: [&[], &[], &[(101400, 21)], &[(0, 19)], &[(0, 21)], &[(0, 19)]],
+    },
+    MethodRow {
+        name: "IParser::loadInitializer",
+        slots: [&[], &[], &[(101400, 22)], &[(0, 20)], &[(0, 22)], &[(0, 20)]],
+    },
+    MethodRow {
+        name: "IParser::parseModelProto",
+        slots: [&[], &[], &[(101400, 23)], &[(0, 21)], &[(0, 23)], &[(0, 21)]],
+    },
     MethodRow {
         name: "IParser::getNbErrors",
         slots: [&[(0, 6)], &[(0, 6)], &[(0, 5)], &[(0, 3)], &[(0, 5)], &[(0, 3)]],
@@ -708,6 +793,15 @@ pub static LAYER_INFORMATION_FORMAT: &[Enumerator] = &[
     Enumerator { name: "JSON", values: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]] },
 ];
 
+/// `ProfilingVerbosity`.
+pub static PROFILING_VERBOSITY: &[Enumerator] = &[
+    Enumerator { name: "LAYER_NAMES_ONLY", values: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)]] },
+    Enumerator { name: "NONE", values: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]] },
+    Enumerator { name: "DETAILED", values: [&[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)]] },
+    Enumerator { name: "DEFAULT", values: [&[(0, 0)], &[(0, 0)], &[], &[], &[], &[]] },
+    Enumerator { name: "VERBOSE", values: [&[(0, 2)], &[(0, 2)], &[], &[], &[], &[]] },
+];
+
 /// `TacticSource`.
 pub static TACTIC_SOURCE: &[Enumerator] = &[
     Enumerator { name: "CUBLAS", values: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[], &[(0, 0)], &[]] },
@@ -718,4 +812,23 @@ pub static TACTIC_SOURCE: &[Enumerator] = &[
         values: [&[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 0)], &[(0, 3)], &[(0, 0)]],
     },
     Enumerator { name: "JIT_CONVOLUTIONS", values: [&[(0, 4)], &[(0, 4)], &[(0, 4)], &[(0, 1)], &[(0, 4)], &[(0, 1)]] },
+];
+
+/// `HardwareCompatibilityLevel`.
+pub static HARDWARE_COMPATIBILITY_LEVEL: &[Enumerator] = &[
+    Enumerator { name: "NONE", values: [&[], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)]] },
+    Enumerator { name: "AMPERE_PLUS", values: [&[], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]] },
+    Enumerator { name: "SAME_COMPUTE_CAPABILITY", values: [&[], &[], &[(100900, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)]] },
+];
+
+/// `ComputeCapability`.
+pub static COMPUTE_CAPABILITY: &[Enumerator] = &[
+    Enumerator { name: "NONE", values: [&[], &[], &[], &[], &[(0, 0)], &[(0, 0)]] },
+    Enumerator { name: "CURRENT", values: [&[], &[], &[], &[], &[(0, 1)], &[(0, 1)]] },
+    Enumerator { name: "SM75", values: [&[], &[], &[], &[], &[(0, 75)], &[(0, 75)]] },
+    Enumerator { name: "SM80", values: [&[], &[], &[], &[], &[(0, 80)], &[(0, 80)]] },
+    Enumerator { name: "SM86", values: [&[], &[], &[], &[], &[(0, 86)], &[(0, 86)]] },
+    Enumerator { name: "SM89", values: [&[], &[], &[], &[], &[(0, 89)], &[(0, 89)]] },
+    Enumerator { name: "SM120", values: [&[], &[], &[], &[], &[(0, 120)], &[(0, 120)]] },
+    Enumerator { name: "SM121", values: [&[], &[], &[], &[], &[], &[(0, 121)]] },
 ];
