@@ -923,6 +923,39 @@ mezzo_error_t *mezzo_convert_bf16_to_f32(const uint16_t *source,
                                          size_t count,
                                          float *destination);
 
+/// Gives a tensor to another framework as a `DLManagedTensorVersioned` (DLPack 1), without a copy. That framework calls its
+/// deleter when it is done; until then the memory stays, whatever is freed here.
+///
+/// ready_on: the stream on which the tensor is computed, NULL if it is ready.
+/// used_on: the stream on which the other framework will use it: it waits, on the device, for what is on `ready_on` now. NULL if
+///   the caller orders the two.
+/// tensor: receives the tensor.
+///
+/// Errors: MEZZO_ERROR_TYPE_MISMATCH if the value is no tensor of numbers; MEZZO_ERROR_UNSUPPORTED if DLPack has no such type.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_value_to_dlpack(const mezzo_value_t *value,
+                                     const mezzo_stream_t *ready_on,
+                                     const mezzo_stream_t *used_on,
+                                     void **tensor);
+
+/// Takes a tensor of another framework (a `DLManagedTensorVersioned`, DLPack 1) as a value, without a copy: host memory, pinned memory
+/// or CUDA memory, contiguous and writable.
+///
+/// tensor: on success it belongs to the value, and its deleter is called when the value, its buffer and the work that uses it are
+///   gone. If the call fails it stays the caller's.
+/// ready_on: the stream on which the tensor is computed, NULL if it is ready.
+/// used_on: the stream on which this library will use it: it waits, on the device, for what is on `ready_on` now. NULL if the caller
+///   orders the two.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED for strides, types or memory that values do not have; MEZZO_ERROR_VERSION for another version of DLPack.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_value_from_dlpack(void *tensor,
+                                       const mezzo_stream_t *ready_on,
+                                       const mezzo_stream_t *used_on,
+                                       mezzo_value_t **value);
+
 /// What the value is: MEZZO_KIND_TENSOR, MEZZO_KIND_SEQUENCE or MEZZO_KIND_OPTIONAL; MEZZO_KIND_UNKNOWN for NULL.
 MEZZO_API
 mezzo_kind_t mezzo_value_kind(const mezzo_value_t *value);

@@ -34,6 +34,13 @@ pub struct Execution {
     /// Bytes that the intermediate values of one run may take, as in 500M or 2G; 0 is the machine's memory
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size)]
     memory_limit: usize,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where engines of TensorRT's run.
+#[derive(clap::Args)]
+pub struct Place {
     /// The device that an engine of TensorRT's runs on, from 0; 'mezzo devices' lists them
     #[arg(long, value_name = "N", default_value_t = 0)]
     device: usize,
@@ -45,15 +52,21 @@ pub struct Execution {
     allow_untested: bool,
 }
 
-impl Execution {
-    fn options(&self) -> backend::LoadOptions {
+impl Place {
+    /// These as options, the others as they are by default.
+    pub fn options(&self) -> backend::LoadOptions {
         backend::LoadOptions {
-            memory_limit: self.memory_limit,
             device: self.device,
             library: self.library.clone(),
             allow_untested: self.allow_untested,
-            ..self.threads.options()
+            ..backend::LoadOptions::default()
         }
+    }
+}
+
+impl Execution {
+    fn options(&self) -> backend::LoadOptions {
+        backend::LoadOptions { memory_limit: self.memory_limit, threads: self.threads.get(), ..self.place.options() }
     }
 }
 
