@@ -176,6 +176,14 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
         },
     },
     Key {
+        name: "tensorrt.scratch_folder",
+        values: "a folder",
+        set: |o, v| {
+            o.build.tensorrt.scratch_folder = Some(Some(v).filter(|v| !v.is_empty())?.into());
+            Some(())
+        },
+    },
+    Key {
         name: "tensorrt.require_fp16",
         values: "true or false",
         set: |o, v| {
@@ -281,6 +289,8 @@ pub unsafe extern "C" fn mezzo_engine_options_set_progress(
 /// - tensorrt.compute_capabilities: what a TensorRT-RTX engine is built for, as in "8.6,12.0", or current.
 /// - tensorrt.verbosity: how much the engine tells of its layers: detailed (the default), layer_names or none.
 /// - tensorrt.aux_streams: the most streams beside the main one that the engine uses, 0 to 64.
+/// - tensorrt.scratch_folder: a folder through which the model goes to TensorRT's parser, as a model above 2 GB always does:
+///   by default through the system's folder for temporary files.
 /// - tensorrt.require_fp16: true makes it an error if layers of an FP16 model run in float.
 ///
 /// What the version of TensorRT at hand does not have is an error of the build that names the option.
@@ -325,6 +335,7 @@ mod tests {
             ("tensorrt.compute_capabilities", "8.6,current"),
             ("tensorrt.verbosity", "none"),
             ("tensorrt.aux_streams", "2"),
+            ("tensorrt.scratch_folder", "/tmp"),
             ("tensorrt.require_fp16", "true"),
         ] {
             keys::set(KEYS, &mut options, key, value).unwrap();

@@ -2,9 +2,9 @@
 
 use super::super::{BuildOptions, EngineInfo, Progress, ShapeProfile, profile};
 use super::engine::{NetworkLayer, NetworkReport, PlanEngine};
+use super::source::Source;
 use super::timing::Timing;
 use super::{fp16, rewrite, types, weak};
-use crate::frontend::onnx;
 use crate::model::Model;
 use crate::sys::tensorrt::{Api, Builder, Callback, Config, LayerInfo, Logger, Monitor, Network, Selector};
 use crate::{Result, bail, err};
@@ -23,7 +23,8 @@ pub fn build(
     // What the parser is given, and what its errors and the types of its layers refer to.
     let model = &rewrite::for_parser(model, api.family())?;
     progress.step("writing the model", 0.0)?;
-    let bytes = onnx::to_bytes(model).map_err(|e| e.context("TensorRT reads the model as ONNX"))?;
+    let source = Source::of(model, options.tensorrt.scratch_folder.as_deref());
+    let source = source.map_err(|e| e.context("TensorRT reads the model as ONNX"))?;
 
     progress.step("parsing the model", 0.0)?;
     let always = |_: &str, _: f32| true;
@@ -37,9 +38,8 @@ pub fn build(
     // Goes after the configuration, which uses it.
     let mut timing = None;
     let mut config = builder.config()?;
-    let parsed = builder.network()?.parse(&bytes);
+    let parsed = source.parse(builder.network()?);
     let parsed = parsed.map_err(|e| e.into_error(api, |place| model.graph.nodes.get(place).map(|n| n.label())))?;
-    drop(bytes);
 
     let network = parsed.network();
     check_network(network, &options.profiles)?;

@@ -6,6 +6,7 @@ mod engine;
 mod fp16;
 mod options;
 mod rewrite;
+mod source;
 mod timing;
 mod types;
 mod weak;
