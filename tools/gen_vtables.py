@@ -42,10 +42,24 @@ ILogger.log ILogger.~ILogger.D1 ILogger.~ILogger.D0 ILogger.getAPILanguage ILogg
 IProgressMonitor.getAPILanguage IProgressMonitor.getInterfaceInfo IProgressMonitor.~IProgressMonitor.D1
 IProgressMonitor.~IProgressMonitor.D0 IProgressMonitor.phaseStart IProgressMonitor.stepComplete
 IProgressMonitor.phaseFinish
+VRuntime.deserializeCudaEngine
+VCudaEngine.createExecutionContext VCudaEngine.createEngineInspector VCudaEngine.getTensorShape
+VCudaEngine.getTensorDataType VCudaEngine.getTensorLocation VCudaEngine.getTensorIOMode VCudaEngine.getNbIOTensors
+VCudaEngine.getIOTensorName VCudaEngine.getNbOptimizationProfiles VCudaEngine.getProfileShape
+VExecutionContext.setOptimizationProfileAsync VExecutionContext.setInputShape VExecutionContext.getTensorShape
+VExecutionContext.setTensorAddress VExecutionContext.inferShapes VExecutionContext.setOutputAllocator
+VExecutionContext.enqueueV3 VExecutionContext.setProfiler VExecutionContext.setEnqueueEmitsProfile
+VEngineInspector.setExecutionContext VEngineInspector.getEngineInformation
+IOutputAllocator.getInterfaceVersion IOutputAllocator.getAPILanguage IOutputAllocator.getInterfaceInfo
+IOutputAllocator.reallocateOutput IOutputAllocator.reallocateOutputAsync IOutputAllocator.notifyShape
+IOutputAllocator.~IOutputAllocator.D1 IOutputAllocator.~IOutputAllocator.D0
+IProfiler.getAPILanguage IProfiler.getInterfaceInfo IProfiler.reportLayerTime IProfiler.~IProfiler.D1
+IProfiler.~IProfiler.D0
 """.split()
 
 ENUMS = ["DataType", "NetworkDefinitionCreationFlag", "BuilderFlag", "LayerType", "MemoryPoolType", "OptProfileSelector",
-         "ParserErrorCode", "ProfilingVerbosity", "TacticSource", "HardwareCompatibilityLevel", "ComputeCapability"]
+         "ParserErrorCode", "TensorIOMode", "TensorLocation", "LayerInformationFormat", "ProfilingVerbosity", "TacticSource",
+         "HardwareCompatibilityLevel", "ComputeCapability"]
 
 
 def rows(name):

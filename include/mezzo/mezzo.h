@@ -278,6 +278,9 @@ typedef struct mezzo_context_t mezzo_context_t;
 /// How a model is converted. Exclusive: one thread at a time.
 typedef struct mezzo_convert_options_t mezzo_convert_options_t;
 
+/// A CUDA device. It is the library's, lives until the process ends, and is never freed.
+typedef struct mezzo_device_t mezzo_device_t;
+
 /// How an engine is built or loaded. Exclusive: one thread at a time.
 typedef struct mezzo_engine_options_t mezzo_engine_options_t;
 
@@ -299,6 +302,9 @@ typedef struct mezzo_env_t mezzo_env_t;
 /// was given, and how to mend it. Nothing else remembers an error: there is no last-error state.
 typedef struct mezzo_error_t mezzo_error_t;
 
+/// A CUDA event: a place in a stream's work. Safe to use from several threads.
+typedef struct mezzo_event_t mezzo_event_t;
+
 /// Description of one input or output. Borrowed from the model or engine it was asked of; valid as long as that lives.
 typedef struct mezzo_io_t mezzo_io_t;
 
@@ -318,6 +324,12 @@ typedef struct mezzo_run_options_t mezzo_run_options_t;
 
 /// How a model is saved. Exclusive: one thread at a time.
 typedef struct mezzo_save_options_t mezzo_save_options_t;
+
+/// A CUDA stream: work enqueued on it runs in order, on the device. Safe to use from several threads.
+///
+/// Work of two streams is ordered by events (mezzo_stream_wait_event()). Two executions of one context are ordered by the
+/// library, whatever their streams.
+typedef struct mezzo_stream_t mezzo_stream_t;
 
 /// A tensor, a string tensor, a sequence or an optional. Data type and shape never change; the elements of a tensor lie
 /// in a buffer and can. Exclusive, but for the calls that take it as const.
@@ -380,6 +392,12 @@ typedef bool (*mezzo_progress_callback_t)(void *user, const char *phase, float f
 /// name: the tensor's name in the model, valid during the call.
 /// value: the tensor, valid during the call; mezzo_value_clone() keeps it longer. It must not be changed.
 typedef void (*mezzo_tap_callback_t)(void *user, const char *name, const mezzo_value_t *value);
+
+/// Sees the time of a layer.
+///
+/// layer: its name in the engine, valid during the call.
+/// milliseconds: on the device.
+typedef void (*mezzo_layer_time_callback_t)(void *user, const char *layer, float milliseconds);
 
 #ifdef __cplusplus
 extern "C" {
@@ -536,6 +554,161 @@ MEZZO_NODISCARD
 mezzo_error_t *mezzo_dtype_from_name(const char *name,
                                      mezzo_dtype_t *dtype);
 
+/// Counts the CUDA devices. They are numbered from 0.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no CUDA driver; the message says what was tried.
+MEZZO_API MEZZO_NODISCARD mezzo_error_t *mezzo_device_count(size_t *count);
+
+/// Gives the version of CUDA that the driver has, as CUDA numbers it: 13000 is 13.0.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no CUDA driver.
+MEZZO_API MEZZO_NODISCARD mezzo_error_t *mezzo_device_driver_version(int32_t *version);
+
+/// Gives a device. Its primary context is held from now on until the process ends.
+///
+/// index: from 0 to mezzo_device_count() - 1.
+/// device: receives the device, which is not freed.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such device or no driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_device_get(size_t index,
+                                const mezzo_device_t **device);
+
+/// The device's name, as in "NVIDIA H100 80GB HBM3"; NULL for NULL.
+MEZZO_API const char *mezzo_device_name(const mezzo_device_t *device);
+
+/// Bytes of memory the device has; 0 for NULL.
+MEZZO_API uint64_t mezzo_device_memory(const mezzo_device_t *device);
+
+/// Compute capability as major * 10 + minor (90 is 9.0); 0 for NULL.
+MEZZO_API uint32_t mezzo_device_compute_capability(const mezzo_device_t *device);
+
+/// Streaming multiprocessors; 0 for NULL.
+MEZZO_API uint32_t mezzo_device_multiprocessors(const mezzo_device_t *device);
+
+/// Gives the bytes of device memory that are free now.
+///
+/// Errors: those of the CUDA driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_device_free_memory(const mezzo_device_t *device,
+                                        uint64_t *bytes);
+
+/// Gives the range of stream priorities; a smaller number is a higher priority.
+///
+/// Errors: those of the CUDA driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_device_stream_priorities(const mezzo_device_t *device,
+                                              int32_t *lowest,
+                                              int32_t *highest);
+
+/// Makes a stream, which is not ordered with CUDA's legacy default stream.
+///
+/// device: the device's number, from 0.
+/// priority: 0, or a number within mezzo_device_stream_priorities(); a smaller one is more urgent.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such device or no driver; those of the CUDA driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_stream_new(size_t device,
+                                int32_t priority,
+                                mezzo_stream_t **stream);
+
+/// Borrows a stream of the caller's (`CUstream` and `cudaStream_t` are the same). It must live until the handle is freed and
+/// the contexts that were enqueued on it are freed, or were enqueued on another stream.
+///
+/// device: the number of the device that the stream was made on; the stream is of the device's primary context, as all
+///   streams of the CUDA runtime, of PyTorch and of TensorRT are.
+/// cuda_stream: the stream; NULL is the legacy default stream.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such device or no driver; MEZZO_ERROR_INVALID_ARGUMENT if the stream is not
+/// of that device's primary context.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_stream_from_cuda(size_t device,
+                                      void *cuda_stream,
+                                      mezzo_stream_t **stream);
+
+/// The stream as CUDA has it (`CUstream`, `cudaStream_t`), valid as long as the handle; NULL for NULL and for the legacy default
+/// stream.
+MEZZO_API
+void *mezzo_stream_cuda(const mezzo_stream_t *stream);
+
+/// Waits until all work enqueued on the stream so far is done.
+///
+/// Errors: those of the CUDA driver; an error of earlier work appears here.
+MEZZO_API MEZZO_NODISCARD mezzo_error_t *mezzo_stream_synchronize(const mezzo_stream_t *stream);
+
+/// Asks, without waiting, whether all work enqueued on the stream so far is done.
+///
+/// Errors: those of the CUDA driver; an error of earlier work appears here.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_stream_is_done(const mezzo_stream_t *stream,
+                                    bool *done);
+
+/// Lets work that is enqueued on the stream from now on wait, on the device, for a recorded event. The call does not wait.
+///
+/// Errors: those of the CUDA driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_stream_wait_event(const mezzo_stream_t *stream,
+                                       const mezzo_event_t *event);
+
+/// Frees a stream; its work goes on. NULL is allowed. A borrowed stream stays the caller's.
+MEZZO_API void mezzo_stream_free(mezzo_stream_t *stream);
+
+/// Makes an event.
+///
+/// device: the device's number, from 0.
+/// timing: whether the event takes the time; one without is cheaper.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such device or no driver; those of the CUDA driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_event_new(size_t device,
+                               bool timing,
+                               mezzo_event_t **event);
+
+/// Records the place that the stream's work has reached. An event may be recorded again and again.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT if they are of different devices; those of the CUDA driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_event_record(const mezzo_event_t *event,
+                                  const mezzo_stream_t *stream);
+
+/// Waits until the recorded place was passed; at once if nothing was recorded.
+///
+/// Errors: those of the CUDA driver.
+MEZZO_API MEZZO_NODISCARD mezzo_error_t *mezzo_event_synchronize(const mezzo_event_t *event);
+
+/// Asks, without waiting, whether the recorded place was passed.
+///
+/// Errors: those of the CUDA driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_event_is_done(const mezzo_event_t *event,
+                                   bool *done);
+
+/// Gives the time from one event to another on the device, in milliseconds, resolved to about half a microsecond.
+///
+/// Errors: MEZZO_ERROR_INVALID_STATE if an event was made without timing or was not passed yet; those of the CUDA driver, as when
+/// one was not recorded.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_event_elapsed(const mezzo_event_t *start,
+                                   const mezzo_event_t *end,
+                                   float *milliseconds);
+
+/// The event as CUDA has it (`CUevent`, `cudaEvent_t`), valid as long as the handle; NULL for NULL.
+MEZZO_API void *mezzo_event_cuda(const mezzo_event_t *event);
+
+/// Frees an event. NULL is allowed.
+MEZZO_API void mezzo_event_free(mezzo_event_t *event);
+
 /// Allocates a buffer of `size` bytes, all zero, aligned to 64 bytes.
 ///
 /// env: whose allocator is used; NULL for the default environment.
@@ -596,6 +769,111 @@ MEZZO_API mezzo_buffer_t *mezzo_buffer_retain(const mezzo_buffer_t *buffer);
 /// Gives a reference back; the memory goes with the last one. NULL is allowed.
 MEZZO_API void mezzo_buffer_free(mezzo_buffer_t *buffer);
 
+/// Allocates memory on a device, aligned to 256 bytes. Its content is not defined.
+///
+/// A buffer may be freed right after work that uses it was enqueued by this library: the memory goes when that work is done.
+///
+/// device: the device's number, from 0.
+/// size: may be 0.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such device or no driver; MEZZO_ERROR_OUT_OF_MEMORY.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_buffer_new_device(size_t device,
+                                       size_t size,
+                                       mezzo_buffer_t **buffer);
+
+/// Allocates device memory in the order of a stream: it exists for work that follows, on that stream or ordered after it, and
+/// is given back in the stream's order when the buffer is freed. Cheap: it does not wait for the device.
+///
+/// Errors: MEZZO_ERROR_OUT_OF_MEMORY; MEZZO_ERROR_UNSUPPORTED if the device has no memory pools.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_buffer_new_async(const mezzo_stream_t *stream,
+                                      size_t size,
+                                      mezzo_buffer_t **buffer);
+
+/// Allocates pinned host memory, all zero, from and to which devices copy without a detour and without making the caller wait.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such device or no driver; MEZZO_ERROR_OUT_OF_MEMORY.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_buffer_new_pinned(size_t device,
+                                       size_t size,
+                                       mezzo_buffer_t **buffer);
+
+/// Makes a buffer over device memory of the caller's (`CUdeviceptr`, or what cudaMalloc gave), without a copy.
+///
+/// device: the number of the device in whose memory it lies.
+/// address: `size` bytes that stay valid until `release` is called.
+/// release: called once with `user` when the buffer, everything bound to it and the work that uses it are gone; NULL if the
+///   memory outlives them all. Not called if this call fails.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such device or no driver; MEZZO_ERROR_INVALID_ARGUMENT if the address is not in that
+/// device's memory.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_buffer_from_device_memory(size_t device,
+                                               void *address,
+                                               size_t size,
+                                               mezzo_release_callback_t release,
+                                               void *user,
+                                               mezzo_buffer_t **buffer);
+
+/// The number of the device in whose memory the buffer lies; -1 for host memory, pinned memory and NULL.
+MEZZO_API
+int32_t mezzo_buffer_device(const mezzo_buffer_t *buffer);
+
+/// Copies `size` bytes from one buffer to another, of any kind, in the order of a stream, and returns without waiting (for host
+/// memory that is not pinned the driver may wait). Both buffers may be freed right away: their memory stays until the copy is
+/// done. A host buffer counts as in use until then.
+///
+/// While the caller captures the stream into a graph the buffers must outlive the graph.
+///
+/// Errors: MEZZO_ERROR_SIZE_MISMATCH if the ranges do not fit; MEZZO_ERROR_BUSY if a host buffer is in use.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_buffer_copy_async(mezzo_buffer_t *to,
+                                       size_t to_offset,
+                                       const mezzo_buffer_t *from,
+                                       size_t from_offset,
+                                       size_t size,
+                                       const mezzo_stream_t *stream);
+
+/// Sets `size` bytes of a device buffer to one value, in the order of a stream.
+///
+/// Errors: MEZZO_ERROR_SIZE_MISMATCH if the range does not fit; MEZZO_ERROR_INVALID_ARGUMENT if it is no memory of the stream's device.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_buffer_fill_async(mezzo_buffer_t *buffer,
+                                       size_t offset,
+                                       uint8_t value,
+                                       size_t size,
+                                       const mezzo_stream_t *stream);
+
+/// Converts floats on the device, in the order of a stream, for callers who hold FP32 and an engine that takes FP16: between
+/// MEZZO_DTYPE_FP32 and MEZZO_DTYPE_FP16 or MEZZO_DTYPE_BF16. To the narrow type values are rounded to nearest even; those beyond its range
+/// become infinities.
+///
+/// to, from: two buffers of the stream's device, with room for `count` elements from `to_offset` and `from_offset` (bytes) on.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED for other types; MEZZO_ERROR_SIZE_MISMATCH, MEZZO_ERROR_INVALID_ARGUMENT.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_buffer_convert_async(mezzo_buffer_t *to,
+                                          size_t to_offset,
+                                          mezzo_dtype_t to_dtype,
+                                          const mezzo_buffer_t *from,
+                                          size_t from_offset,
+                                          mezzo_dtype_t from_dtype,
+                                          size_t count,
+                                          const mezzo_stream_t *stream);
+
+/// Lets go of what was freed while devices still used it and is not used any more, and gives the number of things that are still
+/// in use. The library does this by itself when it allocates; call it before measuring memory.
+MEZZO_API
+size_t mezzo_device_collect(void);
+
 /// Converts `count` floats to IEEE 754 half precision, rounding to nearest even. Sign, infinities and NaN are kept;
 /// values of 65520 and more become infinity.
 ///
@@ -644,6 +922,39 @@ MEZZO_NODISCARD
 mezzo_error_t *mezzo_convert_bf16_to_f32(const uint16_t *source,
                                          size_t count,
                                          float *destination);
+
+/// Gives a tensor to another framework as a `DLManagedTensorVersioned` (DLPack 1), without a copy. That framework calls its
+/// deleter when it is done; until then the memory stays, whatever is freed here.
+///
+/// ready_on: the stream on which the tensor is computed, NULL if it is ready.
+/// used_on: the stream on which the other framework will use it: it waits, on the device, for what is on `ready_on` now. NULL if
+///   the caller orders the two.
+/// tensor: receives the tensor.
+///
+/// Errors: MEZZO_ERROR_TYPE_MISMATCH if the value is no tensor of numbers; MEZZO_ERROR_UNSUPPORTED if DLPack has no such type.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_value_to_dlpack(const mezzo_value_t *value,
+                                     const mezzo_stream_t *ready_on,
+                                     const mezzo_stream_t *used_on,
+                                     void **tensor);
+
+/// Takes a tensor of another framework (a `DLManagedTensorVersioned`, DLPack 1) as a value, without a copy: host memory, pinned memory
+/// or CUDA memory, contiguous and writable.
+///
+/// tensor: on success it belongs to the value, and its deleter is called when the value, its buffer and the work that uses it are
+///   gone. If the call fails it stays the caller's.
+/// ready_on: the stream on which the tensor is computed, NULL if it is ready.
+/// used_on: the stream on which this library will use it: it waits, on the device, for what is on `ready_on` now. NULL if the caller
+///   orders the two.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED for strides, types or memory that values do not have; MEZZO_ERROR_VERSION for another version of DLPack.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_value_from_dlpack(void *tensor,
+                                       const mezzo_stream_t *ready_on,
+                                       const mezzo_stream_t *used_on,
+                                       mezzo_value_t **value);
 
 /// What the value is: MEZZO_KIND_TENSOR, MEZZO_KIND_SEQUENCE or MEZZO_KIND_OPTIONAL; MEZZO_KIND_UNKNOWN for NULL.
 MEZZO_API
@@ -1413,6 +1724,12 @@ MEZZO_NODISCARD
 mezzo_error_t *mezzo_engine_options_set_threads(mezzo_engine_options_t *options,
                                                 size_t threads);
 
+/// Sets the device that engines of "tensorrt" and "tensorrt-rtx" are built for and executed on, numbered from 0; 0 is the default.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_engine_options_set_device(mezzo_engine_options_t *options,
+                                               size_t device);
+
 /// Sets how many bytes the intermediate values of one execution on the CPU backend may take; 0, the default, is the
 /// machine's memory. An execution that needs more ends with MEZZO_ERROR_OUT_OF_MEMORY, and the message names the node, the
 /// bytes it needs, the bytes in use and the limit. Constants and inputs do not count.
@@ -1458,6 +1775,8 @@ mezzo_error_t *mezzo_engine_options_set_progress(mezzo_engine_options_t *options
 /// - tensorrt.compute_capabilities: what a TensorRT-RTX engine is built for, as in "8.6,12.0", or current.
 /// - tensorrt.verbosity: how much the engine tells of its layers: detailed (the default), layer_names or none.
 /// - tensorrt.aux_streams: the most streams beside the main one that the engine uses, 0 to 64.
+/// - tensorrt.scratch_folder: a folder through which the model goes to TensorRT's parser, as a model above 2 GB always does:
+///   by default through the system's folder for temporary files.
 /// - tensorrt.require_fp16: true makes it an error if layers of an FP16 model run in float.
 ///
 /// What the version of TensorRT at hand does not have is an error of the build that names the option.
@@ -1739,6 +2058,53 @@ MEZZO_API
 MEZZO_NODISCARD
 mezzo_error_t *mezzo_context_run(mezzo_context_t *context,
                                  const mezzo_run_options_t *options);
+
+/// Checks what is bound, enqueues an execution on a stream, and returns without waiting for it. For engines of "tensorrt" and
+/// "tensorrt-rtx".
+///
+/// Inputs, and outputs that are bound, lie in memory of the engine's device (mezzo_buffer_new_device(), or borrowed), except inputs
+/// whose values are a shape, which lie on the host. An output that is not bound gets new device memory in each call. While
+/// nothing is bound anew, later calls skip the checks.
+///
+/// What the work uses stays alive until it is done, whatever is freed or bound meanwhile; the memory of inputs must not be
+/// written before. Executions of one context follow one another on the device, on whatever streams they are enqueued. Outputs
+/// whose size only the data decides make the call wait for the device. The stream may be captured into a graph by the
+/// caller; the context and what is bound must then outlive the graph.
+///
+/// Errors: those of mezzo_context_run() before anything is enqueued; MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu";
+/// MEZZO_ERROR_INVALID_ARGUMENT for memory on the host or on another device.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_enqueue(mezzo_context_t *context,
+                                     const mezzo_stream_t *stream);
+
+/// Turns the capture of enqueued executions as CUDA graphs on or off; it is off at first. With it, the second enqueue with the same
+/// bindings captures the execution and later ones replay it, which costs the host less. Binding anew, or another shape, starts
+/// over. Bind every output.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu".
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_set_cuda_graph(mezzo_context_t *context,
+                                            bool on);
+
+/// Turns the measurement of each layer on or off; it is off at first. Executions wait for the device while it is on.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu".
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_set_profiling(mezzo_context_t *context,
+                                           bool on);
+
+/// Calls back, from this thread, for each layer of the executions since the last call, in order. Profiling must be on, and the
+/// executions done.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT, MEZZO_ERROR_BUSY.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_layer_times(mezzo_context_t *context,
+                                         mezzo_layer_time_callback_t callback,
+                                         void *user);
 
 /// Gives an output of the last run, as a new value. It shares the memory that was bound, or the memory that the run
 /// allocated, which later runs leave alone.

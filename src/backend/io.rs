@@ -5,6 +5,7 @@ use crate::{Result, bail, err};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// An input or output of an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +94,14 @@ pub struct LoadOptions {
     pub threads: usize,
     /// As [`BuildOptions::memory_limit`](super::BuildOptions::memory_limit).
     pub memory_limit: usize,
+    /// The device to execute on, numbered from 0, for backends that have devices.
+    pub device: usize,
+    /// As [`BuildOptions::library_paths`](super::BuildOptions::library_paths).
+    pub library_paths: Vec<PathBuf>,
+    /// The library's file or folder for an engine of TensorRT's; nothing else is tried then.
+    pub library: Option<PathBuf>,
+    /// Lets versions of TensorRT pass that are newer than the tested ones, with a warning.
+    pub allow_untested: bool,
 }
 
 /// One named part of an engine file, written piece by piece.

@@ -12,6 +12,7 @@ pub use tensorrt::TensorRtOptions;
 pub use value::{TensorValue, Value, byte_size};
 
 use crate::Result;
+use crate::device::Stream;
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ pub struct BuildOptions {
     pub profiles: Vec<ShapeProfile>,
     /// Where a backend's libraries are looked for before the system's own search.
     pub library_paths: Vec<PathBuf>,
+    /// The device to build for, numbered from 0, for backends that have devices.
+    pub device: usize,
     /// TensorRT's own options.
     pub tensorrt: TensorRtOptions,
 }
@@ -117,6 +120,50 @@ pub trait BackendContext: Send {
     /// buffer is written in place if the result fits it (else an error that names the output and both sizes), where none
     /// is given the backend allocates. On failure no output value is replaced.
     fn run(&mut self, inputs: &[Value], outputs: &mut [Option<Value>], control: &RunControl) -> Result<()>;
+
+    /// Enqueues an execution on a stream and returns without waiting. The values were checked as for [`run`]; `changed` is
+    /// false if they are those of the last enqueue, which had outputs for all. Where no output is given the backend
+    /// allocates device memory. Outputs whose shape only the data decides may make the call wait.
+    ///
+    /// [`run`]: BackendContext::run
+    fn enqueue(
+        &mut self,
+        inputs: &[Value],
+        outputs: &mut [Option<Value>],
+        changed: bool,
+        stream: &Arc<Stream>,
+    ) -> Result<()> {
+        let _ = (inputs, outputs, changed);
+        crate::bail!(
+            Unsupported,
+            "the engine executes on the host, and {stream:?} cannot order that: call mezzo_context_run, or build the engine \
+             for the backend 'tensorrt'"
+        )
+    }
+
+    /// Turns the capture and replay of enqueued executions as CUDA graphs on or off.
+    fn set_graph(&mut self, on: bool) -> Result<()> {
+        if on {
+            crate::bail!(
+                Unsupported,
+                "the engine executes on the host, where there are no CUDA graphs: leave the option off"
+            );
+        }
+        Ok(())
+    }
+
+    /// Turns the measurement of each layer on or off; executions wait for the device meanwhile.
+    fn set_profiling(&mut self, on: bool) -> Result<()> {
+        if on {
+            crate::bail!(Unsupported, "the backend measures no layers: engines of 'tensorrt' and 'tensorrt-rtx' do");
+        }
+        Ok(())
+    }
+
+    /// Layers and their milliseconds, in order, of the executions since the last call.
+    fn layer_times(&mut self) -> Vec<(String, f32)> {
+        Vec::new()
+    }
 
     /// Peak bytes of activations of the last run.
     fn activation_bytes(&self) -> Option<u64>;

@@ -100,15 +100,23 @@ impl TensorValue {
         self.offset
     }
 
-    /// Gives `f` the tensor's bytes; `Busy` while somebody writes the buffer.
+    /// Gives `f` the tensor's bytes (a copy of what lies on a device); `Busy` while somebody writes the buffer.
     pub fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        if self.buffer.device().is_some() {
+            return Ok(f(&self.to_bytes()?));
+        }
         let guard = self.buffer.read()?;
         Ok(f(&guard.bytes()[self.offset..self.offset + self.byte_len()]))
     }
 
     /// A copy of the tensor's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        self.with_bytes(<[u8]>::to_vec)
+        if self.buffer.device().is_none() {
+            return self.with_bytes(<[u8]>::to_vec);
+        }
+        let mut bytes = vec![0; self.byte_len()];
+        self.buffer.read_into(self.offset, &mut bytes)?;
+        Ok(bytes)
     }
 }
 

@@ -164,6 +164,10 @@ pub(super) fn copy_in(buffer: &Buffer, offset: usize, data: *const c_void, size:
     if size == 0 {
         return Ok(());
     }
+    if let Some(memory) = buffer.device_memory() {
+        // SAFETY: the range was checked, and `data` has `size` bytes by the header's contract.
+        return unsafe { memory.write(offset, data.cast(), size) };
+    }
     let block = buffer.lock_mut()?;
     // SAFETY: the range was checked, the block is locked, and `data` has `size` bytes by the header's contract.
     unsafe { std::ptr::copy(data.cast::<u8>(), block.as_ptr().add(offset), size) };
@@ -175,6 +179,10 @@ pub(super) fn copy_out(buffer: &Buffer, offset: usize, data: *mut c_void, size: 
     buffer.check_range(offset, size)?;
     if size == 0 {
         return Ok(());
+    }
+    if let Some(memory) = buffer.device_memory() {
+        // SAFETY: the range was checked, and `data` has room for `size` bytes by the header's contract.
+        return unsafe { memory.read(offset, data.cast(), size) };
     }
     let block = buffer.read()?;
     // SAFETY: as above. The address is taken from the block itself, not from a shared slice of it, so that an

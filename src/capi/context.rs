@@ -6,12 +6,14 @@ use super::engine::{mezzo_engine_t, signed};
 use super::error::mezzo_error_t;
 use super::handle::{free_shared, handle, shared};
 use super::run_options::{RunOptionsBody, mezzo_run_options_t};
+use super::stream::mezzo_stream_t;
+use super::strings::Text;
 use super::value::{self, mezzo_value_t};
 use crate::backend::{RunControl, Value};
 use crate::engine::Context;
 use crate::{Result, bail, err};
 use parking_lot::{Mutex, MutexGuard};
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 
 /// One execution of an engine: what is bound to its inputs and outputs, and what came out. Keeps its engine alive.
 ///
@@ -171,6 +173,89 @@ pub unsafe extern "C" fn mezzo_context_run(
                 cancel: options.and_then(|o| o.cancel.as_deref()),
                 tap: tap.as_ref().map(|f| -> &(dyn Fn(&str, &Value) + Sync) { f }),
             })
+        })
+    }
+}
+
+/// Checks what is bound, enqueues an execution on a stream, and returns without waiting for it. For engines of "tensorrt" and
+/// "tensorrt-rtx".
+///
+/// Inputs, and outputs that are bound, lie in memory of the engine's device (mezzo_buffer_new_device(), or borrowed), except inputs
+/// whose values are a shape, which lie on the host. An output that is not bound gets new device memory in each call. While
+/// nothing is bound anew, later calls skip the checks.
+///
+/// What the work uses stays alive until it is done, whatever is freed or bound meanwhile; the memory of inputs must not be
+/// written before. Executions of one context follow one another on the device, on whatever streams they are enqueued. Outputs
+/// whose size only the data decides make the call wait for the device. The stream may be captured into a graph by the
+/// caller; the context and what is bound must then outlive the graph.
+///
+/// Errors: those of mezzo_context_run() before anything is enqueued; MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu";
+/// MEZZO_ERROR_INVALID_ARGUMENT for memory on the host or on another device.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_context_enqueue(
+    context: *mut mezzo_context_t,
+    stream: *const mezzo_stream_t,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_context_enqueue", |c| {
+            let mut context = c.context(context)?;
+            context.enqueue(c.get("stream", stream)?)
+        })
+    }
+}
+
+/// Turns the capture of enqueued executions as CUDA graphs on or off; it is off at first. With it, the second enqueue with the same
+/// bindings captures the execution and later ones replay it, which costs the host less. Binding anew, or another shape, starts
+/// over. Bind every output.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu".
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_context_set_cuda_graph(context: *mut mezzo_context_t, on: bool) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe { call("mezzo_context_set_cuda_graph", |c| c.context(context)?.set_graph(on)) }
+}
+
+/// Turns the measurement of each layer on or off; it is off at first. Executions wait for the device while it is on.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu".
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_context_set_profiling(context: *mut mezzo_context_t, on: bool) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe { call("mezzo_context_set_profiling", |c| c.context(context)?.set_profiling(on)) }
+}
+
+/// Sees the time of a layer.
+///
+/// layer: its name in the engine, valid during the call.
+/// milliseconds: on the device.
+pub type mezzo_layer_time_callback_t =
+    Option<unsafe extern "C" fn(user: *mut c_void, layer: *const c_char, milliseconds: f32)>;
+
+/// Calls back, from this thread, for each layer of the executions since the last call, in order. Profiling must be on, and the
+/// executions done.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT, MEZZO_ERROR_BUSY.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_context_layer_times(
+    context: *mut mezzo_context_t,
+    callback: mezzo_layer_time_callback_t,
+    user: *mut c_void,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_context_layer_times", |c| {
+            let callback = callback.ok_or_else(|| c.null("callback", "give a function"))?;
+            let times = c.context(context)?.layer_times();
+            for (layer, milliseconds) in times {
+                let layer = Text::from(layer.as_str());
+                callback(user, layer.as_ptr(), milliseconds);
+            }
+            Ok(())
         })
     }
 }

@@ -48,8 +48,14 @@ impl From<Arc<Engine>> for EngineBody {
 }
 
 fn load_options(options: Option<&EngineOptionsBody>) -> LoadOptions {
-    options
-        .map_or_else(LoadOptions::default, |o| LoadOptions { threads: o.threads, memory_limit: o.build.memory_limit })
+    options.map_or_else(LoadOptions::default, |o| LoadOptions {
+        threads: o.threads,
+        memory_limit: o.build.memory_limit,
+        device: o.build.device,
+        library_paths: o.build.library_paths.clone(),
+        library: o.build.tensorrt.library.clone(),
+        allow_untested: o.build.tensorrt.allow_untested,
+    })
 }
 
 /// Builds an engine. The model is not needed afterwards.

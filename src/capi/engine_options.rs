@@ -69,6 +69,14 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
         },
     },
     Key {
+        name: "device",
+        values: "a device's number, from 0",
+        set: |o, v| {
+            o.build.device = v.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
         name: "profile",
         values: "INPUT=MIN:OPT:MAX, several inputs separated by semicolons, as in image=1x3x224x224:8x3x224x224:32x3x224x224; \
                  values of an input that is a shape in brackets, as in size=[64,64]:[224,224]:[512,512]",
@@ -218,6 +226,22 @@ pub unsafe extern "C" fn mezzo_engine_options_set_threads(
     unsafe {
         call("mezzo_engine_options_set_threads", |c| {
             c.get_mut("options", options)?.threads = threads;
+            Ok(())
+        })
+    }
+}
+
+/// Sets the device that engines of "tensorrt" and "tensorrt-rtx" are built for and executed on, numbered from 0; 0 is the default.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_engine_options_set_device(
+    options: *mut mezzo_engine_options_t,
+    device: usize,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_engine_options_set_device", |c| {
+            c.get_mut("options", options)?.build.device = device;
             Ok(())
         })
     }

@@ -19,10 +19,16 @@ pub mod env;
 
 pub mod dtype;
 
+pub mod device;
+
+pub mod stream;
+
 pub mod buffer;
+pub mod device_buffer;
 
 pub mod halves;
 
+pub mod dlpack;
 pub mod value;
 pub mod value_new;
 

@@ -3,7 +3,7 @@
 use super::check::{Symbols, check_dims, check_dtype, check_value};
 use super::engine::Engine;
 use crate::backend::{BackendContext, IoInfo, RunControl, TensorValue, Value, byte_size};
-use crate::device::Buffer;
+use crate::device::{Buffer, Stream};
 use crate::{Result, bail, err};
 use std::sync::Arc;
 
@@ -14,6 +14,14 @@ pub struct Context {
     backend: Box<dyn BackendContext>,
     inputs: Vec<InputSlot>,
     outputs: Vec<OutputSlot>,
+    /// What the last enqueue was given, while nothing has been bound anew.
+    prepared: Option<Prepared>,
+}
+
+/// Values that were checked.
+struct Prepared {
+    inputs: Vec<Value>,
+    outputs: Vec<Option<Value>>,
 }
 
 #[derive(Default)]
@@ -49,6 +57,7 @@ impl Context {
             outputs: info.outputs.iter().map(|_| OutputSlot::default()).collect(),
             backend,
             engine: engine.clone(),
+            prepared: None,
         })
     }
 
@@ -59,6 +68,7 @@ impl Context {
 
     /// Sets the shape of an input that a buffer is bound to. A bound value brings its own shape.
     pub fn set_input_shape(&mut self, name: &str, dims: &[usize]) -> Result<()> {
+        self.prepared = None;
         let index = match self.slot(name)? {
             Slot::Input(i) => i,
             Slot::Output(_) => {
@@ -84,6 +94,7 @@ impl Context {
     /// Binds a value to an input, or memory for an output. The value's memory is read, or written, when the context
     /// runs. An output's value must be a tensor of the output's type that is large enough.
     pub fn bind(&mut self, name: &str, value: Value) -> Result<()> {
+        self.prepared = None;
         match self.slot(name)? {
             Slot::Input(i) => {
                 check_value("input", &self.engine.info().inputs[i], &value)?;
@@ -112,6 +123,7 @@ impl Context {
     /// Binds the bytes of `buffer` from `offset` on. An input's shape must be fixed or set before the run.
     pub fn bind_buffer(&mut self, name: &str, buffer: Buffer, offset: usize) -> Result<()> {
         buffer.check_range(offset, 0)?;
+        self.prepared = None;
         let (what, io) = match self.slot(name)? {
             Slot::Input(i) => ("input", &self.engine.info().inputs[i]),
             Slot::Output(i) => ("output", &self.engine.info().outputs[i]),
@@ -135,6 +147,7 @@ impl Context {
 
     /// Forgets what is bound to an input or output, and an input's shape.
     pub fn unbind(&mut self, name: &str) -> Result<()> {
+        self.prepared = None;
         match self.slot(name)? {
             Slot::Input(i) => self.inputs[i] = InputSlot::default(),
             Slot::Output(i) => self.outputs[i] = OutputSlot::default(),
@@ -144,6 +157,60 @@ impl Context {
 
     /// Checks everything that is bound, then runs. On failure the results of the last run stay.
     pub fn run(&mut self, control: &RunControl) -> Result<()> {
+        self.prepared = None;
+        let Prepared { inputs, mut outputs } = self.prepare()?;
+        let control = RunControl {
+            allocator: control.allocator.or_else(|| self.engine.env().allocator()),
+            cancel: control.cancel,
+            tap: control.tap,
+        };
+        self.backend.run(&inputs, &mut outputs, &control)?;
+        for (slot, value) in self.outputs.iter_mut().zip(outputs) {
+            slot.result = value;
+        }
+        Ok(())
+    }
+
+    /// Checks everything that is bound, enqueues an execution on the stream, and returns without waiting for it. While
+    /// nothing is bound anew the checks are not repeated.
+    pub fn enqueue(&mut self, stream: &Arc<Stream>) -> Result<()> {
+        let changed = self.prepared.is_none();
+        let mut prepared = match self.prepared.take() {
+            Some(prepared) => prepared,
+            None => self.prepare()?,
+        };
+        let all_bound = prepared.outputs.iter().all(Option::is_some);
+        self.backend.enqueue(&prepared.inputs, &mut prepared.outputs, changed, stream)?;
+        if changed || !all_bound {
+            for (slot, value) in self.outputs.iter_mut().zip(&prepared.outputs) {
+                slot.result.clone_from(value);
+            }
+        }
+        // Outputs that the backend made are made anew next time: the caller may still hold them.
+        if all_bound {
+            self.prepared = Some(prepared);
+        }
+        Ok(())
+    }
+
+    /// Turns the capture of enqueued executions as CUDA graphs on or off (off at first).
+    pub fn set_graph(&mut self, on: bool) -> Result<()> {
+        self.prepared = None;
+        self.backend.set_graph(on)
+    }
+
+    /// Turns the measurement of each layer on or off (off at first).
+    pub fn set_profiling(&mut self, on: bool) -> Result<()> {
+        self.backend.set_profiling(on)
+    }
+
+    /// Layers and their milliseconds of the executions since the last call.
+    pub fn layer_times(&mut self) -> Vec<(String, f32)> {
+        self.backend.layer_times()
+    }
+
+    /// Checks everything that is bound.
+    fn prepare(&self) -> Result<Prepared> {
         let info = self.engine.info();
         let inputs = self.checked_inputs()?;
         let mut symbols = Symbols::default();
@@ -157,16 +224,7 @@ impl Context {
             outputs.push(slot.bound.as_ref().map(|b| output_memory(io, b, &symbols)).transpose()?);
         }
         refuse_overlap(info.inputs.iter().zip(&inputs), info.outputs.iter().zip(&outputs))?;
-        let control = RunControl {
-            allocator: control.allocator.or_else(|| self.engine.env().allocator()),
-            cancel: control.cancel,
-            tap: control.tap,
-        };
-        self.backend.run(&inputs, &mut outputs, &control)?;
-        for (slot, value) in self.outputs.iter_mut().zip(outputs) {
-            slot.result = value;
-        }
-        Ok(())
+        Ok(Prepared { inputs, outputs })
     }
 
     /// An output of the last run. It shares the bound memory, or the memory that the run allocated (the next run

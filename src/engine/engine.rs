@@ -57,7 +57,8 @@ impl Engine {
         let (info, sections) = container::read(&bytes)?;
         let backend = backend::find(&info.backend)?;
         backend.accepts(&info.backend_version)?;
-        let options = LoadOptions { threads: env.threads(options.threads), ..options.clone() };
+        let mut options = LoadOptions { threads: env.threads(options.threads), ..options.clone() };
+        options.library_paths.extend_from_slice(env.library_paths());
         let loaded = backend.load(&sections, &options)?;
         Ok(Arc::new(Engine { env: env.clone(), backend, loaded }))
     }

@@ -66,6 +66,9 @@ enum Owner {
     Global(Layout),
     Foreign(Arc<ForeignAllocator>),
     Borrowed(Option<Release>),
+    /// Given back when this is dropped.
+    #[allow(dead_code)] // held, never read
+    Kept(Box<dyn Send + Sync>),
 }
 
 /// A block of host memory with one owner.
@@ -134,6 +137,14 @@ impl Block {
         Block { pointer, len, owner: Owner::Borrowed(release) }
     }
 
+    /// Memory that is valid as long as `keeper` lives.
+    ///
+    /// # Safety
+    /// As for [`Block::borrow`].
+    pub unsafe fn kept(pointer: NonNull<u8>, len: usize, keeper: Box<dyn Send + Sync>) -> Block {
+        Block { pointer, len, owner: Owner::Kept(keeper) }
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: pointer and length describe memory that lives as long as the block.
@@ -171,6 +182,7 @@ impl Drop for Block {
                 // SAFETY: it came from this allocator with this size and alignment.
                 unsafe { (a.deallocate)(a.user, self.pointer.as_ptr().cast(), self.len.max(1), ALIGNMENT) }
             }
+            Owner::Kept(_) => {}
             Owner::Borrowed(release) => {
                 if let Some(r) = release.take() {
                     // SAFETY: the caller gave the callback for exactly this one call.

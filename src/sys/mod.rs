@@ -2,7 +2,9 @@
 //! its SAFETY line.
 
 pub mod atomic_file;
+pub mod cuda;
 pub mod dl;
+pub mod dlpack;
 pub mod float_state;
 pub mod lock;
 pub mod map;

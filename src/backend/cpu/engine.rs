@@ -92,7 +92,7 @@ impl CpuEngine {
         let graph = sections.get(MODEL)?.clone();
         let model = onnx::load_bytes(graph, External::Memory(&weights), &onnx::LoadOptions::default())
             .map_err(|e| e.context("the engine's model"))?;
-        let LoadOptions { threads, memory_limit } = *options;
+        let LoadOptions { threads, memory_limit, .. } = *options;
         CpuEngine::build(&model, &CpuOptions { threads, memory_limit, whole: false }, &Progress::default())
     }
 

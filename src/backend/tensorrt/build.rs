@@ -1,12 +1,13 @@
 //! From a model to a plan.
 
 use super::super::{BuildOptions, EngineInfo, Progress, ShapeProfile, profile};
-use super::engine::{NetworkLayer, NetworkReport, PlanEngine};
+use super::engine::{BuiltFor, NetworkLayer, NetworkReport, PlanEngine, compute_capability};
 use super::source::Source;
 use super::timing::Timing;
 use super::{fp16, rewrite, types, weak};
+use crate::device::Device;
 use crate::model::Model;
-use crate::sys::tensorrt::{Api, Builder, Callback, Config, LayerInfo, Logger, Monitor, Network, Selector};
+use crate::sys::tensorrt::{Api, Builder, Callback, Config, Flavour, LayerInfo, Logger, Monitor, Network, Selector};
 use crate::{Result, bail, err};
 
 /// Builds an engine with a loaded library.
@@ -16,6 +17,7 @@ pub fn build(
     model: &Model,
     options: &BuildOptions,
     progress: &Progress,
+    place: super::Place,
 ) -> Result<PlanEngine> {
     let inputs: Vec<_> = model.graph.real_inputs().map(super::super::IoInfo::of).collect();
     profile::check(&options.profiles, &inputs)?;
@@ -33,6 +35,12 @@ pub fn build(
         None => &always,
     };
     let monitor = api.monitor(callback);
+    // TensorRT builds for the device whose context is current; TensorRT-RTX builds without one too.
+    let device = match api.version().flavour() {
+        Flavour::TensorRt => Some(Device::get(options.device)?),
+        Flavour::Rtx => Device::get(options.device).ok(),
+    };
+    let _entered = device.map(Device::enter).transpose()?;
     let logger = api.logger();
     let builder = Builder::new(api, &logger)?;
     // Goes after the configuration, which uses it.
@@ -75,10 +83,13 @@ pub fn build(
     }
     let report = NetworkReport {
         library: api.version().to_string(),
+        device: device
+            .filter(|_| api.version().flavour() == Flavour::TensorRt)
+            .map(|d| BuiltFor { name: d.name().into(), compute_capability: compute_capability(d) }),
         warnings,
         layers: layers.into_iter().map(NetworkLayer::from).collect(),
     };
-    Ok(PlanEngine::new(info, plan.into(), report))
+    Ok(PlanEngine::new(info, plan.into(), report, place))
 }
 
 /// The error of a callback that stopped the build, if it did.

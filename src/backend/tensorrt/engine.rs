@@ -1,9 +1,14 @@
 //! A plan with its description. It can be described, saved and loaded without any library of NVIDIA's.
 
 use super::super::{BackendContext, EngineInfo, LoadedEngine, PartSource, Section, SectionReader};
+use super::Place;
 use super::build::damaged;
+use super::execute::PlanContext;
+use super::plan::Plan;
+use crate::device::Device;
 use crate::{Result, bail, err};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -17,8 +22,20 @@ pub struct NetworkReport {
     pub library: String,
     /// What it warned of.
     pub warnings: Vec<String>,
+    /// The device it was built for, for products whose plans run on one kind of device only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<BuiltFor>,
     /// The network's layers, before TensorRT fused and replaced them.
     pub layers: Vec<NetworkLayer>,
+}
+
+/// The device that an engine was built for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltFor {
+    /// Its name.
+    pub name: String,
+    /// Its compute capability, as in "9.0".
+    pub compute_capability: String,
 }
 
 /// A layer of the network.
@@ -37,15 +54,55 @@ pub struct PlanEngine {
     info: EngineInfo,
     plan: Bytes,
     network: NetworkReport,
+    place: Place,
+    /// The plan on its device, loaded when the first context is opened: describing an engine needs no library.
+    loaded: Mutex<Option<Arc<Plan>>>,
 }
 
 impl PlanEngine {
-    pub(super) fn new(info: EngineInfo, plan: Bytes, network: NetworkReport) -> PlanEngine {
-        PlanEngine { info, plan, network }
+    pub(super) fn new(info: EngineInfo, plan: Bytes, network: NetworkReport, place: Place) -> PlanEngine {
+        PlanEngine { info, plan, network, place, loaded: Mutex::new(None) }
+    }
+
+    /// The plan on its device; an error that names both sides where it cannot execute here.
+    fn on_device(&self) -> Result<Arc<Plan>> {
+        let mut loaded = self.loaded.lock();
+        if let Some(plan) = &*loaded {
+            return Ok(plan.clone());
+        }
+        let api = self.place.api()?;
+        let version = api.version().number();
+        if version != self.info.backend_version {
+            bail!(
+                Version,
+                "the engine was built by {}, and the library at '{}' is {}: a plan runs on the version that built it, so \
+                 build it again from its model, or give that library",
+                self.network.library,
+                api.path().display(),
+                api.version()
+            );
+        }
+        let device = Device::get(self.place.device)?;
+        if let Some(built) = &self.network.device
+            && built.compute_capability != compute_capability(device)
+        {
+            bail!(
+                Version,
+                "the engine was built for compute capability {} ({}), and device {} ({}) has {}: build it again on this device",
+                built.compute_capability,
+                built.name,
+                device.ordinal(),
+                device.name(),
+                compute_capability(device)
+            );
+        }
+        let plan = Arc::new(Plan::load(api, device, &self.info, &self.plan)?);
+        *loaded = Some(plan.clone());
+        Ok(plan)
     }
 
     /// Reads what [`LoadedEngine::sections`] wrote.
-    pub(super) fn load(sections: &SectionReader) -> Result<PlanEngine> {
+    pub(super) fn load(sections: &SectionReader, place: Place) -> Result<PlanEngine> {
         let info = serde_json::from_slice(sections.get("info")?).map_err(|e| damaged(format_args!("info: {e}")))?;
         let network =
             serde_json::from_slice(sections.get(NETWORK)?).map_err(|e| damaged(format_args!("network: {e}")))?;
@@ -53,7 +110,18 @@ impl PlanEngine {
         if plan.is_empty() {
             return Err(damaged("the plan is empty"));
         }
-        Ok(PlanEngine { info, plan, network })
+        Ok(PlanEngine::new(info, plan, network, place))
+    }
+}
+
+impl PlanEngine {
+    /// The engine's own layers, if it is loaded on a device or can be.
+    fn engine_layers(&self) -> serde_json::Value {
+        let text = self.on_device().and_then(|plan| plan.engine.inspect());
+        match text {
+            Ok(text) => serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)),
+            Err(reason) => serde_json::json!({ "not_inspected": reason.message() }),
+        }
     }
 }
 
@@ -68,6 +136,8 @@ impl LoadedEngine for PlanEngine {
             "plan_bytes": self.plan.len(),
             "warnings": self.network.warnings,
             "network_layers": self.network.layers,
+            "built_for": self.network.device,
+            "engine": self.engine_layers(),
         })
     }
 
@@ -80,11 +150,12 @@ impl LoadedEngine for PlanEngine {
     }
 
     fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>> {
-        bail!(
-            Unsupported,
-            "executing engines of the backend '{}' is not in this version of Mezzo, which builds, saves and describes them: \
-             take the plan to TensorRT itself, or build for the backend 'cpu'",
-            self.info.backend
-        )
+        Ok(Box::new(PlanContext::open(&self.on_device()?)?))
     }
+}
+
+/// A device's compute capability as NVIDIA writes it.
+pub(super) fn compute_capability(device: &Device) -> String {
+    let (major, minor) = device.compute_capability();
+    format!("{major}.{minor}")
 }

@@ -3,9 +3,13 @@
 
 mod build;
 mod engine;
+mod execute;
 mod fp16;
+mod graph;
 mod options;
+mod plan;
 mod rewrite;
+mod sink;
 mod source;
 mod timing;
 mod types;
@@ -24,6 +28,27 @@ use std::sync::Arc;
 pub static TENSORRT: TensorRtBackend = TensorRtBackend { flavour: Flavour::TensorRt };
 /// TensorRT-RTX (`libtensorrt_rtx`).
 pub static TENSORRT_RTX: TensorRtBackend = TensorRtBackend { flavour: Flavour::Rtx };
+
+/// Where an engine executes.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    flavour: Flavour,
+    search: SearchPaths,
+    allow_untested: bool,
+    device: usize,
+}
+
+impl Place {
+    /// Where an engine that was just built executes: with the same library, on the device that it was built for.
+    fn of_build(flavour: Flavour, options: &BuildOptions) -> Place {
+        let search = SearchPaths::new(options.tensorrt.library.clone(), &options.library_paths);
+        Place { flavour, search, allow_untested: options.tensorrt.allow_untested, device: options.device }
+    }
+
+    fn api(&self) -> Result<&'static Api> {
+        Api::load(self.flavour, &self.search, self.allow_untested)
+    }
+}
 
 /// One of the two products.
 pub struct TensorRtBackend {
@@ -71,11 +96,19 @@ impl Backend for TensorRtBackend {
         no_memory_limit(options.memory_limit)?;
         options.tensorrt.check()?;
         let api = self.api(options)?;
-        Ok(Arc::new(build::build(self.name(), api, model, options, progress)?))
+        let place = Place::of_build(self.flavour, options);
+        Ok(Arc::new(build::build(self.name(), api, model, options, progress, place)?))
     }
 
     fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
         no_memory_limit(options.memory_limit)?;
-        Ok(Arc::new(engine::PlanEngine::load(sections)?))
+        let library = options.library.clone();
+        let place = Place {
+            flavour: self.flavour,
+            search: SearchPaths::new(library, &options.library_paths),
+            allow_untested: options.allow_untested,
+            device: options.device,
+        };
+        Ok(Arc::new(engine::PlanEngine::load(sections, place)?))
     }
 }

@@ -115,7 +115,7 @@ pub fn build(
 /// An engine from a file of either kind; a model is built for the CPU backend.
 pub fn engine(path: &Path, execution: &Execution, progress: &Progress) -> Result<Arc<Engine>> {
     let options = execution.options();
-    let backend::LoadOptions { threads, memory_limit } = options;
+    let backend::LoadOptions { threads, memory_limit, .. } = options;
     let for_build = backend::BuildOptions { threads, memory_limit, ..backend::BuildOptions::default() };
     match load(path, &options, progress)? {
         Loaded::Engine(engine) => Ok(engine),

@@ -4,10 +4,10 @@ use super::abi::Object;
 use super::client;
 use super::logger::{Line, Logger, LoggerPool};
 use super::lookup::{self, Enumerator, Slots};
-use super::progress;
 use super::search::{self, SearchPaths};
 use super::tables::{METHODS, Method};
 use super::version::{Family, Flavour, Version};
+use super::{output_allocator, profiler, progress};
 use crate::error::{Error, ErrorCode, ErrorDomain};
 use crate::sys::dl::{self, Library};
 use crate::{Result, bail, err};
@@ -34,6 +34,8 @@ pub struct Api {
     slots: Slots,
     loggers: LoggerPool,
     monitors: Option<client::Table>,
+    output_allocators: client::Table,
+    profilers: client::Table,
     parser: Mutex<Option<ParserEntry>>,
 }
 
@@ -93,7 +95,10 @@ impl Api {
         let slots = Slots::new(family, &version);
         let loggers = LoggerPool::new(&slots)?;
         let monitors = progress::table(&slots)?;
-        let api = Api { version, family, path, library, slots, loggers, monitors, parser: Mutex::new(None) };
+        let (output_allocators, profilers) = (output_allocator::table(&slots)?, profiler::table(&slots)?);
+        let parser = Mutex::new(None);
+        let api =
+            Api { version, family, path, library, slots, loggers, monitors, output_allocators, profilers, parser };
         let api: &'static Api = Box::leak(Box::new(api));
         loaded.push(api);
         Ok(api)
@@ -122,6 +127,21 @@ impl Api {
     /// The shape of progress monitors, if this version has them.
     pub(super) fn monitor_table(&self) -> Option<client::Table> {
         self.monitors
+    }
+
+    /// The shape of output allocators.
+    pub(super) fn output_allocators(&self) -> client::Table {
+        self.output_allocators
+    }
+
+    /// The shape of profilers.
+    pub(super) fn profilers(&self) -> client::Table {
+        self.profilers
+    }
+
+    /// True if an optimization profile serves one execution context at a time.
+    pub fn shares_no_profiles(&self) -> bool {
+        matches!(self.family, Family::V8_5 | Family::V8_6)
     }
 
     /// True if a build reports progress and can be cancelled.

@@ -1,5 +1,5 @@
 //! TensorRT and TensorRT-RTX called through their virtual tables (docs/tensorrt.md): one binary serves every version that
-//! was measured, and nothing of NVIDIA's is needed to build it. Each method is typed once, in `builder` and `parser`.
+//! was measured, and nothing of NVIDIA's is needed to build it. Each method is typed once, in `builder`, `parser` and `runtime`.
 
 mod abi;
 mod api;
@@ -8,8 +8,11 @@ mod client;
 mod config;
 mod logger;
 mod lookup;
+mod output_allocator;
 mod parser;
+mod profiler;
 mod progress;
+mod runtime;
 mod search;
 mod tables;
 mod typing;
@@ -19,8 +22,11 @@ pub use api::Api;
 pub use builder::{Builder, Config, LayerInfo, Network, Profile, Selector, TensorInfo};
 pub use config::TimingCache;
 pub use logger::{Line, Logger, Severity};
+pub use output_allocator::{OutputAllocator, OutputSink};
 pub use parser::{ParseError, ParseFailure, ParsedNetwork};
+pub use profiler::Profiler;
 pub use progress::{Callback, Monitor};
+pub use runtime::{EngineTensor, ExecutionContext, PlanOnDevice, c_name};
 pub use search::{SearchPaths, VARIABLE};
 pub use typing::{Edge, TypedLayer};
 pub use version::{Family, Flavour, Version};

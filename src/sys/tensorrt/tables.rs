@@ -150,10 +150,82 @@ pub enum Method {
     ProgressMonitorStepComplete,
     /// `void IProgressMonitor::phaseFinish(const char *)`
     ProgressMonitorPhaseFinish,
+    /// `ICudaEngine *VRuntime::deserializeCudaEngine(const void *, std::size_t, IPluginFactory *)`, or
+    /// `ICudaEngine *VRuntime::deserializeCudaEngine(const void *, std::size_t)`
+    RuntimeDeserializeCudaEngine,
+    /// `IExecutionContext *VCudaEngine::createExecutionContext()`, or
+    /// `IExecutionContext *VCudaEngine::createExecutionContext(ExecutionContextAllocationStrategy)`
+    CudaEngineCreateExecutionContext,
+    /// `IEngineInspector *VCudaEngine::createEngineInspector() const`
+    CudaEngineCreateEngineInspector,
+    /// `Dims VCudaEngine::getTensorShape(const char *) const`
+    CudaEngineGetTensorShape,
+    /// `DataType VCudaEngine::getTensorDataType(const char *) const`
+    CudaEngineGetTensorDataType,
+    /// `TensorLocation VCudaEngine::getTensorLocation(const char *) const`
+    CudaEngineGetTensorLocation,
+    /// `TensorIOMode VCudaEngine::getTensorIOMode(const char *) const`
+    CudaEngineGetTensorIOMode,
+    /// `int32_t VCudaEngine::getNbIOTensors() const`
+    CudaEngineGetNbIOTensors,
+    /// `const char *VCudaEngine::getIOTensorName(int32_t) const`
+    CudaEngineGetIOTensorName,
+    /// `int32_t VCudaEngine::getNbOptimizationProfiles() const`
+    CudaEngineGetNbOptimizationProfiles,
+    /// `Dims VCudaEngine::getProfileShape(const char *, int32_t, OptProfileSelector) const`
+    CudaEngineGetProfileShape,
+    /// `bool VExecutionContext::setOptimizationProfileAsync(int32_t, cudaStream_t)`
+    ExecutionContextSetOptimizationProfileAsync,
+    /// `bool VExecutionContext::setInputShape(const char *, const Dims &)`
+    ExecutionContextSetInputShape,
+    /// `Dims VExecutionContext::getTensorShape(const char *) const`
+    ExecutionContextGetTensorShape,
+    /// `bool VExecutionContext::setTensorAddress(const char *, void *)`
+    ExecutionContextSetTensorAddress,
+    /// `int32_t VExecutionContext::inferShapes(int32_t, const char **)`
+    ExecutionContextInferShapes,
+    /// `bool VExecutionContext::setOutputAllocator(const char *, IOutputAllocator *)`
+    ExecutionContextSetOutputAllocator,
+    /// `bool VExecutionContext::enqueueV3(cudaStream_t)`
+    ExecutionContextEnqueueV3,
+    /// `void VExecutionContext::setProfiler(IProfiler *)`
+    ExecutionContextSetProfiler,
+    /// `void VExecutionContext::setEnqueueEmitsProfile(bool)`
+    ExecutionContextSetEnqueueEmitsProfile,
+    /// `bool VEngineInspector::setExecutionContext(const IExecutionContext *)`
+    EngineInspectorSetExecutionContext,
+    /// `const char *VEngineInspector::getEngineInformation(LayerInformationFormat) const`
+    EngineInspectorGetEngineInformation,
+    /// `int32_t IOutputAllocator::getInterfaceVersion() const`
+    OutputAllocatorGetInterfaceVersion,
+    /// `APILanguage IVersionedInterface::getAPILanguage() const`
+    OutputAllocatorGetAPILanguage,
+    /// `InterfaceInfo IOutputAllocator::getInterfaceInfo() const`
+    OutputAllocatorGetInterfaceInfo,
+    /// `void *IOutputAllocator::reallocateOutput(const char *, void *, uint64_t, uint64_t)`
+    OutputAllocatorReallocateOutput,
+    /// `void *IOutputAllocator::reallocateOutputAsync(const char *, void *, uint64_t, uint64_t, cudaStream_t)`
+    OutputAllocatorReallocateOutputAsync,
+    /// `void IOutputAllocator::notifyShape(const char *, const Dims &)`
+    OutputAllocatorNotifyShape,
+    /// `void ~()`
+    OutputAllocatorDestroy,
+    /// `void ~()`
+    OutputAllocatorDelete,
+    /// `APILanguage IVersionedInterface::getAPILanguage() const`
+    ProfilerGetAPILanguage,
+    /// `InterfaceInfo IProfiler::getInterfaceInfo() const`
+    ProfilerGetInterfaceInfo,
+    /// `void IProfiler::reportLayerTime(const char *, float)`
+    ProfilerReportLayerTime,
+    /// `void ~()`
+    ProfilerDestroy,
+    /// `void ~()`
+    ProfilerDelete,
 }
 
 /// Their slots, in the order of [`Method`].
-pub static METHODS: [MethodRow; 71] = [
+pub static METHODS: [MethodRow; 106] = [
     MethodRow {
         name: "IBuilder::createBuilderConfig",
         slots: [&[(0, 9)], &[(0, 9)], &[(0, 7)], &[(0, 5)], &[(0, 7)], &[(0, 5)]],
@@ -354,6 +426,137 @@ pub static METHODS: [MethodRow; 71] = [
     MethodRow { name: "IProgressMonitor::phaseStart", slots: [&[], &[], &[(0, 4)], &[(0, 4)], &[(0, 4)], &[(0, 4)]] },
     MethodRow { name: "IProgressMonitor::stepComplete", slots: [&[], &[], &[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)]] },
     MethodRow { name: "IProgressMonitor::phaseFinish", slots: [&[], &[], &[(0, 6)], &[(0, 6)], &[(0, 6)], &[(0, 6)]] },
+    MethodRow {
+        name: "IRuntime::deserializeCudaEngine",
+        slots: [&[(0, 2)], &[(0, 2)], &[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::createExecutionContext",
+        slots: [&[(0, 11)], &[(0, 11)], &[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::createEngineInspector",
+        slots: [&[(0, 33)], &[(0, 33)], &[(0, 18)], &[(0, 14)], &[(0, 16)], &[(0, 14)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::getTensorShape",
+        slots: [&[(0, 34)], &[(0, 34)], &[(0, 19)], &[(0, 15)], &[(0, 17)], &[(0, 15)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::getTensorDataType",
+        slots: [&[(0, 35)], &[(0, 35)], &[(0, 20)], &[(0, 16)], &[(0, 18)], &[(0, 16)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::getTensorLocation",
+        slots: [&[(0, 36)], &[(0, 36)], &[(0, 21)], &[(0, 17)], &[(0, 19)], &[(0, 17)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::getTensorIOMode",
+        slots: [&[(0, 38)], &[(0, 38)], &[(0, 23)], &[(0, 19)], &[(0, 21)], &[(0, 19)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::getNbIOTensors",
+        slots: [&[(0, 45)], &[(0, 45)], &[(0, 30)], &[(0, 26)], &[(0, 28)], &[(0, 26)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::getIOTensorName",
+        slots: [&[(0, 46)], &[(0, 46)], &[(0, 31)], &[(0, 27)], &[(0, 29)], &[(0, 27)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::getNbOptimizationProfiles",
+        slots: [&[(0, 22)], &[(0, 22)], &[(0, 10)], &[(0, 8)], &[(0, 8)], &[(0, 8)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::getProfileShape",
+        slots: [&[(0, 44)], &[(0, 44)], &[(0, 29)], &[(0, 25)], &[(0, 27)], &[(0, 25)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::setOptimizationProfileAsync",
+        slots: [&[(0, 25)], &[(0, 25)], &[(0, 17)], &[(0, 16)], &[(0, 17)], &[(0, 16)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::setInputShape",
+        slots: [&[(0, 29)], &[(0, 29)], &[(0, 21)], &[(0, 20)], &[(0, 21)], &[(0, 20)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::getTensorShape",
+        slots: [&[(0, 30)], &[(0, 30)], &[(0, 22)], &[(0, 21)], &[(0, 22)], &[(0, 21)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::setTensorAddress",
+        slots: [&[(0, 32)], &[(0, 32)], &[(0, 24)], &[(0, 23)], &[(0, 24)], &[(0, 23)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::inferShapes",
+        slots: [&[(0, 35)], &[(0, 35)], &[(0, 28)], &[(0, 27)], &[(0, 28)], &[(0, 27)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::setOutputAllocator",
+        slots: [&[(0, 39)], &[(0, 39)], &[(0, 32)], &[(0, 31)], &[(0, 32)], &[(0, 31)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::enqueueV3",
+        slots: [&[(0, 44)], &[(0, 44)], &[(0, 37)], &[(0, 36)], &[(0, 37)], &[(0, 36)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::setProfiler",
+        slots: [&[(0, 6)], &[(0, 6)], &[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)]],
+    },
+    MethodRow {
+        name: "IExecutionContext::setEnqueueEmitsProfile",
+        slots: [&[(0, 26)], &[(0, 26)], &[(0, 18)], &[(0, 17)], &[(0, 18)], &[(0, 17)]],
+    },
+    MethodRow {
+        name: "IEngineInspector::setExecutionContext",
+        slots: [&[(0, 2)], &[(0, 2)], &[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)]],
+    },
+    MethodRow {
+        name: "IEngineInspector::getEngineInformation",
+        slots: [&[(0, 5)], &[(0, 5)], &[(0, 6)], &[(0, 6)], &[(0, 6)], &[(0, 6)]],
+    },
+    MethodRow { name: "IOutputAllocator::getInterfaceVersion", slots: [&[(0, 0)], &[(0, 0)], &[], &[], &[], &[]] },
+    MethodRow {
+        name: "IOutputAllocator::getAPILanguage",
+        slots: [&[], &[], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)]],
+    },
+    MethodRow {
+        name: "IOutputAllocator::getInterfaceInfo",
+        slots: [&[], &[], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]],
+    },
+    MethodRow {
+        name: "IOutputAllocator::reallocateOutput",
+        slots: [&[(0, 1)], &[(0, 1)], &[(0, 4)], &[(0, 4)], &[], &[]],
+    },
+    MethodRow {
+        name: "IOutputAllocator::reallocateOutputAsync",
+        slots: [&[], &[], &[(0, 5)], &[(0, 5)], &[(0, 4)], &[(0, 4)]],
+    },
+    MethodRow {
+        name: "IOutputAllocator::notifyShape",
+        slots: [&[(0, 2)], &[(0, 2)], &[(0, 6)], &[(0, 6)], &[(0, 5)], &[(0, 5)]],
+    },
+    MethodRow {
+        name: "IOutputAllocator::~IOutputAllocator",
+        slots: [&[(80503, 3)], &[(0, 3)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)]],
+    },
+    MethodRow {
+        name: "IOutputAllocator::~IOutputAllocator",
+        slots: [&[(80503, 4)], &[(0, 4)], &[(0, 3)], &[(0, 3)], &[(0, 3)], &[(0, 3)]],
+    },
+    MethodRow { name: "IProfiler::getAPILanguage", slots: [&[], &[], &[], &[(0, 0)], &[], &[(0, 0)]] },
+    MethodRow { name: "IProfiler::getInterfaceInfo", slots: [&[], &[], &[], &[(0, 1)], &[], &[(0, 1)]] },
+    MethodRow {
+        name: "IProfiler::reportLayerTime",
+        slots: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 4)], &[(0, 0)], &[(0, 4)]],
+    },
+    MethodRow {
+        name: "IProfiler::~IProfiler",
+        slots: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 2)], &[(0, 1)], &[(0, 2)]],
+    },
+    MethodRow {
+        name: "IProfiler::~IProfiler",
+        slots: [&[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 3)], &[(0, 2)], &[(0, 3)]],
+    },
 ];
 
 /// `DataType`.
@@ -569,6 +772,25 @@ pub static PARSER_ERROR_CODE: &[Enumerator] = &[
     Enumerator { name: "UNSUPPORTED_NODE_DYNAMIC", values: [&[], &[], &[(0, 12)], &[(0, 12)], &[(0, 12)], &[(0, 12)]] },
     Enumerator { name: "UNSUPPORTED_NODE_SHAPE", values: [&[], &[], &[(0, 13)], &[(0, 13)], &[(0, 13)], &[(0, 13)]] },
     Enumerator { name: "REFIT_FAILED", values: [&[], &[], &[(0, 14)], &[(0, 14)], &[(0, 14)], &[(0, 14)]] },
+];
+
+/// `TensorIOMode`.
+pub static TENSOR_IOMODE: &[Enumerator] = &[
+    Enumerator { name: "NONE", values: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)]] },
+    Enumerator { name: "INPUT", values: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]] },
+    Enumerator { name: "OUTPUT", values: [&[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)], &[(0, 2)]] },
+];
+
+/// `TensorLocation`.
+pub static TENSOR_LOCATION: &[Enumerator] = &[
+    Enumerator { name: "DEVICE", values: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)]] },
+    Enumerator { name: "HOST", values: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]] },
+];
+
+/// `LayerInformationFormat`.
+pub static LAYER_INFORMATION_FORMAT: &[Enumerator] = &[
+    Enumerator { name: "ONELINE", values: [&[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)], &[(0, 0)]] },
+    Enumerator { name: "JSON", values: [&[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)], &[(0, 1)]] },
 ];
 
 /// `ProfilingVerbosity`.

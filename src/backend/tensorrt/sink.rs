@@ -1,0 +1,54 @@
+//! Memory for an output whose size the data decides.
+
+use crate::device::{Buffer, Device};
+use crate::sys::tensorrt::OutputSink;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Gives TensorRT the memory that the caller bound, or makes some.
+pub struct Sink {
+    device: &'static Device,
+    /// Address and bytes of the caller's memory.
+    given: Option<(u64, usize)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    made: Option<Buffer>,
+    shape: Option<Vec<usize>>,
+}
+
+impl Sink {
+    /// A sink for one binding.
+    pub fn new(device: &'static Device, given: Option<(u64, usize)>) -> Sink {
+        Sink { device, given, state: Mutex::default() }
+    }
+
+    /// The shape of the last execution.
+    pub fn found(&self) -> Option<Vec<usize>> {
+        self.state.lock().shape.clone()
+    }
+
+    /// The memory that was made; the next execution makes its own.
+    pub fn take(&self) -> Option<Buffer> {
+        self.state.lock().made.take()
+    }
+}
+
+impl OutputSink for Arc<Sink> {
+    fn allocate(&self, _: &str, size: u64) -> Option<u64> {
+        let size = usize::try_from(size).ok()?;
+        if let Some((address, capacity)) = self.given {
+            return (size <= capacity).then_some(address);
+        }
+        let buffer = Buffer::on_device(self.device, size.max(1)).ok()?;
+        let address = buffer.address();
+        self.state.lock().made = Some(buffer);
+        Some(address)
+    }
+
+    fn shape(&self, _: &str, shape: Vec<i64>) {
+        self.state.lock().shape = shape.into_iter().map(|d| usize::try_from(d).ok()).collect();
+    }
+}
