@@ -40,6 +40,13 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
+    /// What an engine depends on beside its model and options: the version of what builds, and the device. `None` for a
+    /// backend that builds so quickly that its engines are not cached.
+    fn machine(&self, options: &BuildOptions) -> Result<Option<String>> {
+        let _ = options;
+        Ok(None)
+    }
+
     /// Builds an engine. All unsupported operators are reported at once.
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>>;
 

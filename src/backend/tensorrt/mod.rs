@@ -19,6 +19,7 @@ pub use options::{ComputeCapability, HardwareCompatibility, TacticSource, Tensor
 pub use rewrite::for_parser;
 
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
+use crate::device::Device;
 use crate::model::Model;
 use crate::sys::tensorrt::{Api, Flavour, SearchPaths};
 use crate::{Result, bail};
@@ -90,6 +91,15 @@ impl Backend for TensorRtBackend {
     /// Every engine can be described; whether the library at hand can execute it is asked when a context is opened.
     fn accepts(&self, _built: &str) -> Result<()> {
         Ok(())
+    }
+
+    fn machine(&self, options: &BuildOptions) -> Result<Option<String>> {
+        let version = self.api(options)?.version();
+        let device = match Device::get(options.device) {
+            Ok(device) => format!("{} (compute capability {})", device.name(), engine::compute_capability(device)),
+            Err(_) => "no device".into(),
+        };
+        Ok(Some(format!("{version} on {device}")))
     }
 
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>> {
