@@ -102,6 +102,8 @@ pub struct LoadOptions {
     pub library: Option<PathBuf>,
     /// Lets versions of TensorRT pass that are newer than the tested ones, with a warning.
     pub allow_untested: bool,
+    /// The caller trusts a plan that comes without Mezzo's container: it is code.
+    pub trust_plan: bool,
 }
 
 /// One named part of an engine file, written piece by piece.

@@ -32,6 +32,8 @@ pub(super) struct EngineOptionsBody {
     pub(super) threads: usize,
     /// What only a build takes; its `threads` is not used.
     pub(super) build: BuildOptions,
+    /// Only for plans without Mezzo's container.
+    pub(super) trust_plan: bool,
     progress: Option<Arc<ProgressCallback>>,
 }
 
@@ -122,6 +124,14 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
         values: "true or false",
         set: |o, v| {
             o.build.tensorrt.tf32 = Some(keys::boolean(v)?);
+            Some(())
+        },
+    },
+    Key {
+        name: "trust_plan",
+        values: "true or false",
+        set: |o, v| {
+            o.trust_plan = keys::boolean(v)?;
             Some(())
         },
     },
@@ -303,6 +313,7 @@ pub unsafe extern "C" fn mezzo_engine_options_set_progress(
 /// - tensorrt.workspace: the most scratch memory of an engine, in bytes.
 /// - tensorrt.optimization_level: how long TensorRT's builder searches, 0 to 5.
 /// - tensorrt.tf32: whether FP32 matrix products may run in TF32.
+/// - trust_plan: true lets mezzo_engine_load_plan() load a plan, which is code.
 /// - tensorrt.timing_cache: a file with the timings of earlier builds (the one that trtexec reads too), which makes builds
 ///   quicker. It is read, used, and written after the build; a file of another device or version is replaced.
 /// - tensorrt.tactic_sources: where tactics may come from: cublas, cublas_lt, cudnn, edge_mask_convolutions,

@@ -2,10 +2,11 @@
 
 use super::env::{Env, LogLevel};
 use super::{cache, container};
-use crate::Result;
 use crate::backend::{self, BackendContext, BuildOptions, EngineInfo, LoadOptions, LoadedEngine, Progress};
 use crate::model::Model;
+use crate::sys::atomic_file::AtomicFile;
 use crate::sys::map;
+use crate::{Result, err};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,6 +108,33 @@ impl Engine {
         container::save(path, self.loaded.info(), &self.loaded.sections()?)
     }
 
+    /// Writes the plan as the backend's own library reads it, whole or not at all: without Mezzo's container, so without
+    /// description and checksum.
+    pub fn save_plan(&self, path: &Path) -> Result<()> {
+        let plan = self.loaded.plan().ok_or_else(|| {
+            let backend = self.backend.name();
+            err!(Unsupported, "an engine of the backend '{backend}' has no plan: save it as an engine")
+        })?;
+        let mut file = AtomicFile::create(path)?;
+        file.write(&plan)?;
+        file.commit()
+    }
+
+    /// Loads a plan that a backend's own library, or [`Engine::save_plan`], wrote. Plans are code: the options must say
+    /// that this one is trusted.
+    pub fn load_plan(env: &Arc<Env>, path: &Path, backend: &str, options: &LoadOptions) -> Result<Arc<Engine>> {
+        let backend = backend::find(backend)?;
+        let in_file = |e: crate::Error| e.context(format!("plan '{}'", path.display()));
+        let plan = map::read(path, map::MAP_THRESHOLD)?;
+        if container::is_engine_file(&plan) {
+            return Err(in_file(err!(InvalidFile, "that is a Mezzo engine, not a plan: load it as an engine")));
+        }
+        let mut options = LoadOptions { threads: env.threads(options.threads), ..options.clone() };
+        options.library_paths.extend_from_slice(env.library_paths());
+        let loaded = backend.load_plan(plan, &options).map_err(in_file)?;
+        Ok(Arc::new(Engine { env: env.clone(), backend, loaded, cache: None }))
+    }
+
     /// Loads an engine file. A large one is mapped: do not change it in place while the engine lives.
     pub fn load(env: &Arc<Env>, path: &Path, options: &LoadOptions) -> Result<Arc<Engine>> {
         let bytes = map::read(path, map::MAP_THRESHOLD)?;
@@ -167,6 +195,7 @@ fn load_options(build: &BuildOptions) -> LoadOptions {
         library_paths: build.library_paths.clone(),
         library: build.tensorrt.library.clone(),
         allow_untested: build.tensorrt.allow_untested,
+        trust_plan: false,
     }
 }
 

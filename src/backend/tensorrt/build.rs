@@ -81,6 +81,9 @@ pub fn build(
         warnings.extend(timing.warning.clone());
         timing.finish(&config)?;
     }
+    if let Some(device) = device.filter(|_| options.tensorrt.require_fp16) {
+        fp16::require_of_plan(api, device, model, &plan)?;
+    }
     let report = NetworkReport {
         library: api.version().to_string(),
         device: device

@@ -6,8 +6,10 @@ mod engine;
 mod execute;
 mod fp16;
 mod graph;
+mod layers;
 mod options;
 mod plan;
+mod raw;
 mod rewrite;
 mod sink;
 mod source;
@@ -23,6 +25,7 @@ use crate::device::Device;
 use crate::model::Model;
 use crate::sys::tensorrt::{Api, Flavour, SearchPaths};
 use crate::{Result, bail};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// TensorRT (`libnvinfer`).
@@ -44,6 +47,12 @@ impl Place {
     fn of_build(flavour: Flavour, options: &BuildOptions) -> Place {
         let search = SearchPaths::new(options.tensorrt.library.clone(), &options.library_paths);
         Place { flavour, search, allow_untested: options.tensorrt.allow_untested, device: options.device }
+    }
+
+    /// Where an engine that is loaded executes.
+    fn of_load(flavour: Flavour, options: &LoadOptions) -> Place {
+        let search = SearchPaths::new(options.library.clone(), &options.library_paths);
+        Place { flavour, search, allow_untested: options.allow_untested, device: options.device }
     }
 
     fn api(&self) -> Result<&'static Api> {
@@ -110,15 +119,13 @@ impl Backend for TensorRtBackend {
         Ok(Arc::new(build::build(self.name(), api, model, options, progress, place)?))
     }
 
+    fn load_plan(&self, plan: Bytes, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
+        no_memory_limit(options.memory_limit)?;
+        Ok(Arc::new(raw::load(self.name(), plan, options, Place::of_load(self.flavour, options))?))
+    }
+
     fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
         no_memory_limit(options.memory_limit)?;
-        let library = options.library.clone();
-        let place = Place {
-            flavour: self.flavour,
-            search: SearchPaths::new(library, &options.library_paths),
-            allow_untested: options.allow_untested,
-            device: options.device,
-        };
-        Ok(Arc::new(engine::PlanEngine::load(sections, place)?))
+        Ok(Arc::new(engine::PlanEngine::load(sections, Place::of_load(self.flavour, options))?))
     }
 }
