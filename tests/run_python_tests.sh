@@ -32,4 +32,5 @@ soak=${CARGO_TARGET_DIR:-target}/debug/examples/soak_models
 "$python" tests/python/half_truth.py --mezzo "$mezzo" --run-cases "$cases" --fixtures build/fixtures \
     --published build/published
 "$python" tests/python/published.py --mezzo "$mezzo" --cache build/published
+"$python" tests/python/tensorrt_models.py --mezzo "$mezzo" --fixtures build/fixtures --cache build/published
 "$python" tests/python/real_data.py --mezzo "$mezzo" --cache build/published

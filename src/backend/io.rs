@@ -80,6 +80,8 @@ impl IoInfo {
 impl IoDim {
     fn of(dim: &Dim) -> Self {
         match &dim.value {
+            // Some exporters write -1 where they mean any size.
+            DimValue::Known(n) if *n < 0 => IoDim::Any,
             DimValue::Known(n) => IoDim::Size(*n),
             DimValue::Symbol(s) => IoDim::Symbol(s.to_string()),
             DimValue::Unknown => IoDim::Any,
