@@ -252,7 +252,75 @@ public:
     }
 };
 
-/// A block of host memory.
+/// A CUDA device, numbered from 0. Borrowed: it lives until the process ends.
+class Device {
+public:
+    static Result<std::size_t> count() {
+        std::size_t count = 0;
+        if (auto *error = mezzo_device_count(&count)) return Error(error);
+        return count;
+    }
+    static Result<Device> get(std::size_t index) {
+        const mezzo_device_t *device = nullptr;
+        if (auto *error = mezzo_device_get(index, &device)) return Error(error);
+        return Device(device);
+    }
+    const char *name() const { return mezzo_device_name(device_); }
+    std::uint64_t memory() const { return mezzo_device_memory(device_); }
+    /// Major * 10 + minor: 90 is 9.0.
+    unsigned compute_capability() const { return mezzo_device_compute_capability(device_); }
+    Result<std::uint64_t> free_memory() const {
+        std::uint64_t bytes = 0;
+        if (auto *error = mezzo_device_free_memory(device_, &bytes)) return Error(error);
+        return bytes;
+    }
+
+private:
+    explicit Device(const mezzo_device_t *device) : device_(device) {}
+    const mezzo_device_t *device_;
+};
+
+class Stream;
+
+/// A place in the work of a stream.
+class Event : public detail::Object<mezzo_event_t, mezzo_event_free> {
+public:
+    /// Takes over a C handle; empty without one.
+    explicit Event(mezzo_event_t *handle = nullptr) : Object(handle) {}
+    static Result<Event> create(std::size_t device = 0, bool timing = false) {
+        return detail::make<Event>([&](mezzo_event_t **out) { return mezzo_event_new(device, timing, out); });
+    }
+    inline Status record(const Stream &stream);
+    Status synchronize() const { return detail::status(mezzo_event_synchronize(get())); }
+    /// Milliseconds on the device from this event to `end`.
+    Result<float> elapsed(const Event &end) const {
+        float ms = 0;
+        if (auto *error = mezzo_event_elapsed(get(), end.get(), &ms)) return Error(error);
+        return ms;
+    }
+};
+
+/// A CUDA stream, of the library's or the caller's.
+class Stream : public detail::Object<mezzo_stream_t, mezzo_stream_free> {
+public:
+    /// Takes over a C handle; empty without one.
+    explicit Stream(mezzo_stream_t *handle = nullptr) : Object(handle) {}
+    static Result<Stream> create(std::size_t device = 0, std::int32_t priority = 0) {
+        return detail::make<Stream>([&](mezzo_stream_t **out) { return mezzo_stream_new(device, priority, out); });
+    }
+    /// A `CUstream` or `cudaStream_t` of the caller's, which outlives this.
+    static Result<Stream> wrap(void *cuda_stream, std::size_t device = 0) {
+        return detail::make<Stream>(
+            [&](mezzo_stream_t **out) { return mezzo_stream_from_cuda(device, cuda_stream, out); });
+    }
+    void *cuda() const { return mezzo_stream_cuda(get()); }
+    Status synchronize() const { return detail::status(mezzo_stream_synchronize(get())); }
+    Status wait(const Event &event) const { return detail::status(mezzo_stream_wait_event(get(), event.get())); }
+};
+
+inline Status Event::record(const Stream &stream) { return detail::status(mezzo_event_record(get(), stream.get())); }
+
+/// A block of memory, on the host or on a device.
 class Buffer : public detail::Object<mezzo_buffer_t, mezzo_buffer_free> {
 public:
     /// Takes over a C handle; empty without one.
@@ -268,6 +336,35 @@ public:
                 return mezzo_buffer_from_memory(data, size, call, user, out);
             });
         });
+    }
+    /// Memory of a device, whose content is not defined.
+    static Result<Buffer> on_device(std::size_t size, std::size_t device = 0) {
+        return detail::make<Buffer>([&](mezzo_buffer_t **out) { return mezzo_buffer_new_device(device, size, out); });
+    }
+    /// Memory in the order of a stream.
+    static Result<Buffer> on_stream(std::size_t size, const Stream &stream) {
+        return detail::make<Buffer>([&](mezzo_buffer_t **out) { return mezzo_buffer_new_async(stream.get(), size, out); });
+    }
+    /// Pinned host memory.
+    static Result<Buffer> pinned(std::size_t size, std::size_t device = 0) {
+        return detail::make<Buffer>([&](mezzo_buffer_t **out) { return mezzo_buffer_new_pinned(device, size, out); });
+    }
+    /// The caller's device memory, without a copy; `release` runs when nothing uses it any more.
+    static Result<Buffer> wrap_device(void *address, std::size_t size, std::size_t device = 0,
+                                      std::function<void()> release = {}) {
+        return detail::make<Buffer>([&](mezzo_buffer_t **out) {
+            return lend(std::move(release), [&](mezzo_release_callback_t call, void *user) {
+                return mezzo_buffer_from_device_memory(device, address, size, call, user, out);
+            });
+        });
+    }
+    /// The device in whose memory it lies; -1 for host memory.
+    int device() const { return mezzo_buffer_device(get()); }
+    /// Copies from another buffer of any kind in the order of a stream.
+    Status copy_async(std::size_t offset, const Buffer &from, std::size_t from_offset, std::size_t size,
+                      const Stream &stream) {
+        return detail::status(
+            mezzo_buffer_copy_async(get(), offset, from.get(), from_offset, size, stream.get()));
     }
     std::size_t size() const { return mezzo_buffer_size(get()); }
     void *data() const { return mezzo_buffer_data(get()); }
@@ -588,6 +685,7 @@ public:
     Status memory_limit(std::size_t bytes) {
         return detail::status(mezzo_engine_options_set_memory_limit(get(), bytes));
     }
+    Status device(std::size_t device) { return detail::status(mezzo_engine_options_set_device(get(), device)); }
     Status progress(Progress progress) {
         auto user = std::make_unique<Progress>(std::move(progress));
         auto call = [](void *u, const char *phase, float fraction) {
@@ -689,6 +787,9 @@ public:
     Status unbind(const std::string &name) { return detail::status(mezzo_context_unbind(get(), name.c_str())); }
     Status run() { return detail::status(mezzo_context_run(get(), nullptr)); }
     Status run(const RunOptions &options) { return detail::status(mezzo_context_run(get(), options.get())); }
+    /// Enqueues an execution on a stream, without waiting.
+    Status enqueue(const Stream &stream) { return detail::status(mezzo_context_enqueue(get(), stream.get())); }
+    Status cuda_graph(bool on) { return detail::status(mezzo_context_set_cuda_graph(get(), on)); }
     Result<Value> output(const std::string &name) {
         return detail::make<Value>(
             [&](mezzo_value_t **out) { return mezzo_context_output(get(), name.c_str(), out); });

@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::{load, output};
 use mezzo::Result;
 use mezzo::backend::cpu::has_operator;
-use mezzo::backend::{IoDim, IoInfo, LoadOptions};
+use mezzo::backend::{IoDim, IoInfo};
 use mezzo::engine::Engine;
 use mezzo::model::{AttributeValue, DataType, Function, Graph, Model, Name, Node, OpsetId, SparseTensor, Tensor};
 use serde_json::{Map, Value as Json, json};
@@ -22,6 +22,8 @@ pub struct Args {
     /// Print an engine's own layers, as JSON
     #[arg(long)]
     layers: bool,
+    #[command(flatten)]
+    place: load::Place,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -39,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
             args.file.display()
         );
     }
-    let loaded = load::load(&args.file, &LoadOptions::default(), &progress)?;
+    let loaded = load::load(&args.file, &args.place.options(), &progress)?;
     drop(progress);
     let size = std::fs::metadata(&args.file).map_or(0, |m| m.len());
     let json = |mut json: Json| {

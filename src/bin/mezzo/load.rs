@@ -7,7 +7,7 @@ use mezzo::frontend::onnx;
 use mezzo::model::Model;
 use mezzo::{Result, bail};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a file holds.
@@ -34,11 +34,39 @@ pub struct Execution {
     /// Bytes that the intermediate values of one run may take, as in 500M or 2G; 0 is the machine's memory
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size)]
     memory_limit: usize,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where engines of TensorRT's run.
+#[derive(clap::Args)]
+pub struct Place {
+    /// The device that an engine of TensorRT's runs on, from 0; 'mezzo devices' lists them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: usize,
+    /// TensorRT's library for an engine of TensorRT's: a file or a folder, instead of the places it is looked for
+    #[arg(long, value_name = "PATH")]
+    library: Option<PathBuf>,
+    /// Accept versions of TensorRT that are newer than the tested ones
+    #[arg(long)]
+    allow_untested: bool,
+}
+
+impl Place {
+    /// These as options, the others as they are by default.
+    pub fn options(&self) -> backend::LoadOptions {
+        backend::LoadOptions {
+            device: self.device,
+            library: self.library.clone(),
+            allow_untested: self.allow_untested,
+            ..backend::LoadOptions::default()
+        }
+    }
 }
 
 impl Execution {
     fn options(&self) -> backend::LoadOptions {
-        backend::LoadOptions { memory_limit: self.memory_limit, ..self.threads.options() }
+        backend::LoadOptions { memory_limit: self.memory_limit, threads: self.threads.get(), ..self.place.options() }
     }
 }
 

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod compare;
 mod convert;
+mod devices;
 mod inputs;
 mod inspect;
 mod load;
@@ -38,6 +39,7 @@ enum Command {
     Run(run::Args),
     Compare(compare::Args),
     Bench(bench::Args),
+    Devices(devices::Args),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Devices(args) => devices::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

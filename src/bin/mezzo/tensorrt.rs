@@ -17,6 +17,9 @@ pub struct TensorRt {
     /// TensorRT's library: a file or a folder, instead of the places it is looked for
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
+    /// The device that the engine is built for, from 0; 'mezzo devices' lists them
+    #[arg(long, value_name = "N")]
+    device: Option<usize>,
     /// Accept versions that are newer than the tested ones
     #[arg(long)]
     allow_untested: bool,
@@ -67,6 +70,7 @@ impl TensorRt {
         for profile in &self.profile {
             options.profiles.push(parse_profile(profile)?);
         }
+        options.device = self.device.unwrap_or(0);
         let sources = |names: &Vec<String>| {
             names.iter().filter(|n| !n.is_empty()).map(|n| TacticSource::parse(n)).collect::<Result<Vec<_>>>()
         };
@@ -99,6 +103,7 @@ impl TensorRt {
         let given = [
             ("profile", !self.profile.is_empty()),
             ("library", self.library.is_some()),
+            ("device", self.device.is_some()),
             ("allow-untested", self.allow_untested),
             ("workspace", self.workspace.is_some()),
             ("optimization-level", self.optimization_level.is_some()),
