@@ -65,7 +65,11 @@ fn run(case: &Json, stage: &mut &'static str) -> Result<()> {
     let engine = match case["engine"].as_str().map(Path::new) {
         Some(file) => {
             engine.save(file)?;
-            Engine::load(&Env::default_env(), file, &backend::LoadOptions { threads, memory_limit })?
+            Engine::load(
+                &Env::default_env(),
+                file,
+                &backend::LoadOptions { threads, memory_limit, ..backend::LoadOptions::default() },
+            )?
         }
         None => engine,
     };

@@ -13,8 +13,10 @@ mkdir -p build
 "$python" tools/onnx_proto/generate.py --check
 "$python" tools/gen_schemas.py --check
 "$python" tests/python/type_check.py -- "${CARGO:-cargo}" run --quiet --locked --features cli --example check_types --
+"$python" tools/check_vtables.py
 "$python" tools/opset_changes.py --check
 "$python" tests/python/upgrade_suite.py -- "${CARGO:-cargo}" run --quiet --locked --features cli --example upgrade
+"$python" tests/python/tensorrt_rewrite.py -- "${CARGO:-cargo}" run --quiet --locked --features cli --example tensorrt_rewrite
 "${CARGO:-cargo}" build --quiet --locked --features cli --example run_cases --example soak_models
 cases=${CARGO_TARGET_DIR:-target}/debug/examples/run_cases
 soak=${CARGO_TARGET_DIR:-target}/debug/examples/soak_models
@@ -30,4 +32,5 @@ soak=${CARGO_TARGET_DIR:-target}/debug/examples/soak_models
 "$python" tests/python/half_truth.py --mezzo "$mezzo" --run-cases "$cases" --fixtures build/fixtures \
     --published build/published
 "$python" tests/python/published.py --mezzo "$mezzo" --cache build/published
+"$python" tests/python/tensorrt_models.py --mezzo "$mezzo" --fixtures build/fixtures --cache build/published
 "$python" tests/python/real_data.py --mezzo "$mezzo" --cache build/published

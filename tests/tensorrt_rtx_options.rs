@@ -142,3 +142,22 @@ fn fp16_can_be_required() {
     let error = build(&digits(), &required).map(|_| ()).unwrap_err();
     assert!(error.message().contains("no FP16 value"), "{error}");
 }
+
+#[test]
+fn weights_go_to_the_parser_through_files_too() {
+    if library("weights in files").is_none() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("mezzo-scratch-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let through = with(TensorRtOptions { scratch_folder: Some(folder.clone()), ..Default::default() });
+    for model in [digits(), convert(&digits(), &ConvertOptions::default()).unwrap().model] {
+        let (memory, files) = (build(&model, &digits_options()).unwrap(), build(&model, &through).unwrap());
+        assert_eq!(files.info().inputs, memory.info().inputs);
+        assert_eq!(files.info().half_nodes, memory.info().half_nodes);
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "what was written is taken away");
+    std::fs::remove_dir(&folder).unwrap();
+    let error = build(&digits(), &through).map(|_| ()).unwrap_err();
+    assert!(error.message().contains("scratch_folder"), "{error}");
+}

@@ -151,4 +151,5 @@ def main():
         sys.exit(f"{OUTPUT.relative_to(ROOT)} is not what tools/gen_vtables.py writes: run it")
 
 
-main()
+if __name__ == "__main__":
+    main()

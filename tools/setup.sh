@@ -55,6 +55,7 @@ case "${1:-}" in
 cmake) setup_cmake ;;
 judges) pip_install tests/python/requirements.txt ;;
 tensorrt) # Not needed: without them their tests are skipped and say so.
+    tools/fetch_tensorrt_headers.sh || say "tests with TensorRT's headers will be skipped"
     for library in rtx lean; do
         PYTHON=$python tools/fetch_tensorrt.sh $library || say "tests of TensorRT ($library) will be skipped"
     done

@@ -1765,6 +1765,7 @@ mezzo_error_t *mezzo_engine_options_set_progress(mezzo_engine_options_t *options
 /// - tensorrt.workspace: the most scratch memory of an engine, in bytes.
 /// - tensorrt.optimization_level: how long TensorRT's builder searches, 0 to 5.
 /// - tensorrt.tf32: whether FP32 matrix products may run in TF32.
+/// - trust_plan: true lets mezzo_engine_load_plan() load a plan, which is code.
 /// - tensorrt.timing_cache: a file with the timings of earlier builds (the one that trtexec reads too), which makes builds
 ///   quicker. It is read, used, and written after the build; a file of another device or version is replaced.
 /// - tensorrt.tactic_sources: where tactics may come from: cublas, cublas_lt, cudnn, edge_mask_convolutions,
@@ -1775,6 +1776,8 @@ mezzo_error_t *mezzo_engine_options_set_progress(mezzo_engine_options_t *options
 /// - tensorrt.compute_capabilities: what a TensorRT-RTX engine is built for, as in "8.6,12.0", or current.
 /// - tensorrt.verbosity: how much the engine tells of its layers: detailed (the default), layer_names or none.
 /// - tensorrt.aux_streams: the most streams beside the main one that the engine uses, 0 to 64.
+/// - tensorrt.scratch_folder: a folder through which the model goes to TensorRT's parser, as a model above 2 GB always does:
+///   by default through the system's folder for temporary files.
 /// - tensorrt.require_fp16: true makes it an error if layers of an FP16 model run in float.
 ///
 /// What the version of TensorRT at hand does not have is an error of the build that names the option.
@@ -1812,6 +1815,34 @@ MEZZO_API
 MEZZO_NODISCARD
 mezzo_error_t *mezzo_engine_save_file(const mezzo_engine_t *engine,
                                       const char *path);
+
+/// Writes the plan of an engine of the TensorRT backends to a file, as TensorRT's own tools read it: without what an engine
+/// file has beside it (description, checksums). Whole or not at all.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED if the backend has no plans; else as mezzo_engine_save_file().
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_engine_save_plan(const mezzo_engine_t *engine,
+                                      const char *path);
+
+/// Loads a plan that TensorRT's own tools, or mezzo_engine_save_plan(), wrote.
+///
+/// A plan is code that runs in this process, and nothing guards it: the option trust_plan must be set. The library and a
+/// device that can run it must be there, because nothing else knows its inputs and outputs.
+///
+/// env: NULL for the default environment.
+/// backend: "tensorrt" or "tensorrt-rtx".
+/// engine: receives the engine; give it back with mezzo_engine_free().
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT if trust_plan is not set; MEZZO_ERROR_NOT_FOUND or MEZZO_ERROR_IO if the file cannot be
+/// read or there is no library or device; MEZZO_ERROR_UNSUPPORTED if the backend has no plans or the library refuses this one.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_engine_load_plan(const mezzo_env_t *env,
+                                      const char *path,
+                                      const char *backend,
+                                      const mezzo_engine_options_t *options,
+                                      mezzo_engine_t **engine);
 
 /// Loads an engine that mezzo_engine_save_file() wrote. A large file is mapped and must not be changed in place while
 /// the engine lives.

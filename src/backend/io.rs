@@ -80,6 +80,8 @@ impl IoInfo {
 impl IoDim {
     fn of(dim: &Dim) -> Self {
         match &dim.value {
+            // Some exporters write -1 where they mean any size.
+            DimValue::Known(n) if *n < 0 => IoDim::Any,
             DimValue::Known(n) => IoDim::Size(*n),
             DimValue::Symbol(s) => IoDim::Symbol(s.to_string()),
             DimValue::Unknown => IoDim::Any,
@@ -102,6 +104,8 @@ pub struct LoadOptions {
     pub library: Option<PathBuf>,
     /// Lets versions of TensorRT pass that are newer than the tested ones, with a warning.
     pub allow_untested: bool,
+    /// The caller trusts a plan that comes without Mezzo's container: it is code.
+    pub trust_plan: bool,
 }
 
 /// One named part of an engine file, written piece by piece.

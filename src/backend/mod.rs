@@ -14,6 +14,7 @@ pub use value::{TensorValue, Value, byte_size};
 use crate::Result;
 use crate::device::Stream;
 use crate::model::Model;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,8 +41,21 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
+    /// What an engine depends on beside its model and options: the version of what builds, and the device. `None` for a
+    /// backend that builds so quickly that its engines are not cached.
+    fn machine(&self, options: &BuildOptions) -> Result<Option<String>> {
+        let _ = options;
+        Ok(None)
+    }
+
     /// Builds an engine. All unsupported operators are reported at once.
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>>;
+
+    /// Loads an engine from a plan as the backend's own library writes it, without Mezzo's container.
+    fn load_plan(&self, plan: Bytes, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
+        let _ = (plan, options);
+        crate::bail!(Unsupported, "the backend '{}' has no plans: give an engine file", self.name())
+    }
 
     /// Loads an engine from the sections that [`LoadedEngine::sections`] wrote.
     fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>>;
@@ -84,6 +98,11 @@ pub trait LoadedEngine: Send + Sync {
 
     /// The parts that an engine file stores.
     fn sections(&self) -> Result<Vec<Section>>;
+
+    /// The plan as the backend's own library writes it, if it has such a thing.
+    fn plan(&self) -> Option<Bytes> {
+        None
+    }
 
     /// Opens a context, which keeps the engine alive.
     fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>>;

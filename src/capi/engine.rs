@@ -55,6 +55,7 @@ fn load_options(options: Option<&EngineOptionsBody>) -> LoadOptions {
         library_paths: o.build.library_paths.clone(),
         library: o.build.tensorrt.library.clone(),
         allow_untested: o.build.tensorrt.allow_untested,
+        trust_plan: o.trust_plan,
     })
 }
 
@@ -108,6 +109,54 @@ pub unsafe extern "C" fn mezzo_engine_save_file(
 ) -> *mut mezzo_error_t {
     // SAFETY: the header's contract.
     unsafe { call("mezzo_engine_save_file", |c| c.get("engine", engine)?.engine.save(c.path("path", path)?)) }
+}
+
+/// Writes the plan of an engine of the TensorRT backends to a file, as TensorRT's own tools read it: without what an engine
+/// file has beside it (description, checksums). Whole or not at all.
+///
+/// Errors: MEZZO_ERROR_UNSUPPORTED if the backend has no plans; else as mezzo_engine_save_file().
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_engine_save_plan(
+    engine: *const mezzo_engine_t,
+    path: *const c_char,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe { call("mezzo_engine_save_plan", |c| c.get("engine", engine)?.engine.save_plan(c.path("path", path)?)) }
+}
+
+/// Loads a plan that TensorRT's own tools, or mezzo_engine_save_plan(), wrote.
+///
+/// A plan is code that runs in this process, and nothing guards it: the option trust_plan must be set. The library and a
+/// device that can run it must be there, because nothing else knows its inputs and outputs.
+///
+/// env: NULL for the default environment.
+/// backend: "tensorrt" or "tensorrt-rtx".
+/// engine: receives the engine; give it back with mezzo_engine_free().
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT if trust_plan is not set; MEZZO_ERROR_NOT_FOUND or MEZZO_ERROR_IO if the file cannot be
+/// read or there is no library or device; MEZZO_ERROR_UNSUPPORTED if the backend has no plans or the library refuses this one.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_engine_load_plan(
+    env: *const mezzo_env_t,
+    path: *const c_char,
+    backend: *const c_char,
+    options: *const mezzo_engine_options_t,
+    engine: *mut *mut mezzo_engine_t,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_engine_load_plan", |c| {
+            let env = c.env(env)?;
+            let path = c.path("path", path)?;
+            let backend = c.text("backend", backend)?;
+            let options = load_options(c.optional("options", options)?);
+            let out = c.out("engine", engine)?;
+            out.set(shared(Engine::load_plan(&env, path, backend, &options)?.into()));
+            Ok(())
+        })
+    }
 }
 
 /// Loads an engine that mezzo_engine_save_file() wrote. A large file is mapped and must not be changed in place while

@@ -32,6 +32,8 @@ pub(super) struct EngineOptionsBody {
     pub(super) threads: usize,
     /// What only a build takes; its `threads` is not used.
     pub(super) build: BuildOptions,
+    /// Only for plans without Mezzo's container.
+    pub(super) trust_plan: bool,
     progress: Option<Arc<ProgressCallback>>,
 }
 
@@ -126,6 +128,14 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
         },
     },
     Key {
+        name: "trust_plan",
+        values: "true or false",
+        set: |o, v| {
+            o.trust_plan = keys::boolean(v)?;
+            Some(())
+        },
+    },
+    Key {
         name: "tensorrt.timing_cache",
         values: "a file",
         set: |o, v| {
@@ -180,6 +190,14 @@ const KEYS: &[Key<EngineOptionsBody>] = &[
         values: "0 to 64",
         set: |o, v| {
             o.build.tensorrt.aux_streams = Some(v.parse().ok().filter(|n| (0..=64).contains(n))?);
+            Some(())
+        },
+    },
+    Key {
+        name: "tensorrt.scratch_folder",
+        values: "a folder",
+        set: |o, v| {
+            o.build.tensorrt.scratch_folder = Some(Some(v).filter(|v| !v.is_empty())?.into());
             Some(())
         },
     },
@@ -295,6 +313,7 @@ pub unsafe extern "C" fn mezzo_engine_options_set_progress(
 /// - tensorrt.workspace: the most scratch memory of an engine, in bytes.
 /// - tensorrt.optimization_level: how long TensorRT's builder searches, 0 to 5.
 /// - tensorrt.tf32: whether FP32 matrix products may run in TF32.
+/// - trust_plan: true lets mezzo_engine_load_plan() load a plan, which is code.
 /// - tensorrt.timing_cache: a file with the timings of earlier builds (the one that trtexec reads too), which makes builds
 ///   quicker. It is read, used, and written after the build; a file of another device or version is replaced.
 /// - tensorrt.tactic_sources: where tactics may come from: cublas, cublas_lt, cudnn, edge_mask_convolutions,
@@ -305,6 +324,8 @@ pub unsafe extern "C" fn mezzo_engine_options_set_progress(
 /// - tensorrt.compute_capabilities: what a TensorRT-RTX engine is built for, as in "8.6,12.0", or current.
 /// - tensorrt.verbosity: how much the engine tells of its layers: detailed (the default), layer_names or none.
 /// - tensorrt.aux_streams: the most streams beside the main one that the engine uses, 0 to 64.
+/// - tensorrt.scratch_folder: a folder through which the model goes to TensorRT's parser, as a model above 2 GB always does:
+///   by default through the system's folder for temporary files.
 /// - tensorrt.require_fp16: true makes it an error if layers of an FP16 model run in float.
 ///
 /// What the version of TensorRT at hand does not have is an error of the build that names the option.
@@ -349,6 +370,7 @@ mod tests {
             ("tensorrt.compute_capabilities", "8.6,current"),
             ("tensorrt.verbosity", "none"),
             ("tensorrt.aux_streams", "2"),
+            ("tensorrt.scratch_folder", "/tmp"),
             ("tensorrt.require_fp16", "true"),
         ] {
             keys::set(KEYS, &mut options, key, value).unwrap();

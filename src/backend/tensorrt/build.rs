@@ -2,10 +2,10 @@
 
 use super::super::{BuildOptions, EngineInfo, Progress, ShapeProfile, profile};
 use super::engine::{BuiltFor, NetworkLayer, NetworkReport, PlanEngine, compute_capability};
+use super::source::Source;
 use super::timing::Timing;
 use super::{fp16, rewrite, types, weak};
 use crate::device::Device;
-use crate::frontend::onnx;
 use crate::model::Model;
 use crate::sys::tensorrt::{Api, Builder, Callback, Config, Flavour, LayerInfo, Logger, Monitor, Network, Selector};
 use crate::{Result, bail, err};
@@ -25,7 +25,8 @@ pub fn build(
     // What the parser is given, and what its errors and the types of its layers refer to.
     let model = &rewrite::for_parser(model, api.family())?;
     progress.step("writing the model", 0.0)?;
-    let bytes = onnx::to_bytes(model).map_err(|e| e.context("TensorRT reads the model as ONNX"))?;
+    let source = Source::of(model, options.tensorrt.scratch_folder.as_deref());
+    let source = source.map_err(|e| e.context("TensorRT reads the model as ONNX"))?;
 
     progress.step("parsing the model", 0.0)?;
     let always = |_: &str, _: f32| true;
@@ -45,9 +46,8 @@ pub fn build(
     // Goes after the configuration, which uses it.
     let mut timing = None;
     let mut config = builder.config()?;
-    let parsed = builder.network()?.parse(&bytes);
+    let parsed = source.parse(builder.network()?);
     let parsed = parsed.map_err(|e| e.into_error(api, |place| model.graph.nodes.get(place).map(|n| n.label())))?;
-    drop(bytes);
 
     let network = parsed.network();
     check_network(network, &options.profiles)?;
@@ -80,6 +80,9 @@ pub fn build(
     if let Some(timing) = &mut timing {
         warnings.extend(timing.warning.clone());
         timing.finish(&config)?;
+    }
+    if let Some(device) = device.filter(|_| options.tensorrt.require_fp16) {
+        fp16::require_of_plan(api, device, model, &plan)?;
     }
     let report = NetworkReport {
         library: api.version().to_string(),

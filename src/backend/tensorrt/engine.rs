@@ -131,13 +131,16 @@ impl LoadedEngine for PlanEngine {
     }
 
     fn inspect(&self) -> serde_json::Value {
+        let engine = self.engine_layers();
+        let precision = super::layers::precision(&engine);
         serde_json::json!({
             "library": self.network.library,
             "plan_bytes": self.plan.len(),
             "warnings": self.network.warnings,
             "network_layers": self.network.layers,
             "built_for": self.network.device,
-            "engine": self.engine_layers(),
+            "precision": precision,
+            "engine": engine,
         })
     }
 
@@ -147,6 +150,10 @@ impl LoadedEngine for PlanEngine {
             Section { name: NETWORK, parts: vec![PartSource::Bytes(network.into())] },
             Section { name: PLAN, parts: vec![PartSource::Bytes(self.plan.clone())] },
         ])
+    }
+
+    fn plan(&self) -> Option<Bytes> {
+        Some(self.plan.clone())
     }
 
     fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>> {

@@ -6,10 +6,13 @@ mod engine;
 mod execute;
 mod fp16;
 mod graph;
+mod layers;
 mod options;
 mod plan;
+mod raw;
 mod rewrite;
 mod sink;
+mod source;
 mod timing;
 mod types;
 mod weak;
@@ -18,9 +21,11 @@ pub use options::{ComputeCapability, HardwareCompatibility, TacticSource, Tensor
 pub use rewrite::for_parser;
 
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
+use crate::device::Device;
 use crate::model::Model;
 use crate::sys::tensorrt::{Api, Flavour, SearchPaths};
 use crate::{Result, bail};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// TensorRT (`libnvinfer`).
@@ -42,6 +47,12 @@ impl Place {
     fn of_build(flavour: Flavour, options: &BuildOptions) -> Place {
         let search = SearchPaths::new(options.tensorrt.library.clone(), &options.library_paths);
         Place { flavour, search, allow_untested: options.tensorrt.allow_untested, device: options.device }
+    }
+
+    /// Where an engine that is loaded executes.
+    fn of_load(flavour: Flavour, options: &LoadOptions) -> Place {
+        let search = SearchPaths::new(options.library.clone(), &options.library_paths);
+        Place { flavour, search, allow_untested: options.allow_untested, device: options.device }
     }
 
     fn api(&self) -> Result<&'static Api> {
@@ -91,6 +102,15 @@ impl Backend for TensorRtBackend {
         Ok(())
     }
 
+    fn machine(&self, options: &BuildOptions) -> Result<Option<String>> {
+        let version = self.api(options)?.version();
+        let device = match Device::get(options.device) {
+            Ok(device) => format!("{} (compute capability {})", device.name(), engine::compute_capability(device)),
+            Err(_) => "no device".into(),
+        };
+        Ok(Some(format!("{version} on {device}")))
+    }
+
     fn build(&self, model: &Model, options: &BuildOptions, progress: &Progress) -> Result<Arc<dyn LoadedEngine>> {
         no_memory_limit(options.memory_limit)?;
         options.tensorrt.check()?;
@@ -99,15 +119,13 @@ impl Backend for TensorRtBackend {
         Ok(Arc::new(build::build(self.name(), api, model, options, progress, place)?))
     }
 
+    fn load_plan(&self, plan: Bytes, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
+        no_memory_limit(options.memory_limit)?;
+        Ok(Arc::new(raw::load(self.name(), plan, options, Place::of_load(self.flavour, options))?))
+    }
+
     fn load(&self, sections: &SectionReader, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {
         no_memory_limit(options.memory_limit)?;
-        let library = options.library.clone();
-        let place = Place {
-            flavour: self.flavour,
-            search: SearchPaths::new(library, &options.library_paths),
-            allow_untested: options.allow_untested,
-            device: options.device,
-        };
-        Ok(Arc::new(engine::PlanEngine::load(sections, place)?))
+        Ok(Arc::new(engine::PlanEngine::load(sections, Place::of_load(self.flavour, options))?))
     }
 }

@@ -31,6 +31,9 @@ pub struct TensorRtOptions {
     pub verbosity: Verbosity,
     /// The most streams beside the main one that the engine uses.
     pub aux_streams: Option<i32>,
+    /// A folder through which the model goes to the parser. Models above 2 GB go through the system's folder for temporary
+    /// files if none is given, all others through memory.
+    pub scratch_folder: Option<PathBuf>,
     /// Makes an engine whose layers are float, where the model is half, an error.
     pub require_fp16: bool,
 }

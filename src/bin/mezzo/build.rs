@@ -4,7 +4,8 @@ use crate::convert::{KeepIo, Precision, before_build};
 use crate::progress::Progress;
 use crate::tensorrt::TensorRt;
 use crate::{inspect, load, output};
-use mezzo::backend::BuildOptions;
+use mezzo::backend::{BuildOptions, LoadOptions};
+use mezzo::engine::Engine;
 use mezzo::error::Error;
 use mezzo::{Result, bail};
 use serde_json::json;
@@ -32,6 +33,16 @@ pub struct Args {
     io: KeepIo,
     #[command(flatten)]
     tensorrt: TensorRt,
+    /// A folder of engines that were built before: the engine is taken from there, or put there
+    #[arg(long, value_name = "FOLDER")]
+    cache: Option<PathBuf>,
+    /// Also write the engine's plan, as TensorRT's own tools read it
+    #[arg(long, value_name = "FILE")]
+    save_plan: Option<PathBuf>,
+    /// MODEL is a plan that TensorRT's own tools wrote, and becomes an engine file. A plan is code: only give one that you
+    /// trust
+    #[arg(long, conflicts_with_all = ["precision", "cache"])]
+    trust_plan: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,16 +64,31 @@ pub fn run(args: &Args) -> Result<()> {
     args.tensorrt.add_to(&mut options, &args.backend)?;
     let progress = Progress::start("loading the model");
     let in_model = |e: Error| e.context(format_args!("'{}'", args.model.display()));
-    let mut model = load::model(&args.model, &progress)?;
-    if let Some(precision) = args.precision {
-        progress.phase("converting");
-        model = before_build(&model, precision, &args.io).map_err(in_model)?.model;
-    }
-    let started = Instant::now();
-    let engine = load::build(&model, &args.backend, &options, &progress).map_err(in_model)?;
+    let (engine, started) = if args.trust_plan {
+        let started = Instant::now();
+        let load = LoadOptions {
+            trust_plan: true,
+            library: options.tensorrt.library.clone(),
+            allow_untested: options.tensorrt.allow_untested,
+            ..args.threads.options()
+        };
+        (Engine::load_plan(&load::environment(), &args.model, &args.backend, &load)?, started)
+    } else {
+        let mut model = load::model(&args.model, &progress)?;
+        if let Some(precision) = args.precision {
+            progress.phase("converting");
+            model = before_build(&model, precision, &args.io).map_err(in_model)?.model;
+        }
+        let started = Instant::now();
+        let cache = args.cache.as_deref();
+        (load::build(&model, &args.backend, &options, cache, &progress).map_err(in_model)?, started)
+    };
     let build_ms = started.elapsed().as_secs_f64() * 1e3;
     progress.phase("saving the engine");
     engine.save(&args.engine)?;
+    if let Some(path) = &args.save_plan {
+        engine.save_plan(path)?;
+    }
     drop(progress);
     let size = std::fs::metadata(&args.engine).map_or(0, |m| m.len());
     if args.json {

@@ -2,7 +2,7 @@
 
 use crate::progress::Progress;
 use mezzo::backend;
-use mezzo::engine::{Engine, Env, EnvOptions, is_engine_file};
+use mezzo::engine::{Engine, Env, EnvOptions, LogLevel, is_engine_file};
 use mezzo::frontend::onnx;
 use mezzo::model::Model;
 use mezzo::{Result, bail};
@@ -130,6 +130,7 @@ pub fn build(
     model: &Model,
     backend: &str,
     options: &backend::BuildOptions,
+    cache: Option<&Path>,
     progress: &Progress,
 ) -> Result<Arc<Engine>> {
     let report = |phase: &str, fraction: f32| {
@@ -137,7 +138,12 @@ pub fn build(
         true
     };
     progress.phase("building the engine");
-    Engine::build(&environment(), model, backend, options, &backend::Progress { callback: Some(&report) })
+    let mut environment = environment_options();
+    environment.cache_dir = cache.map(Path::to_path_buf);
+    if cache.is_some() {
+        environment.log_level = LogLevel::Info;
+    }
+    Engine::build(&Env::new(environment), model, backend, options, &backend::Progress { callback: Some(&report) })
 }
 
 /// An engine from a file of either kind; a model is built for the CPU backend.
@@ -147,15 +153,18 @@ pub fn engine(path: &Path, execution: &Execution, progress: &Progress) -> Result
     let for_build = backend::BuildOptions { threads, memory_limit, ..backend::BuildOptions::default() };
     match load(path, &options, progress)? {
         Loaded::Engine(engine) => Ok(engine),
-        Loaded::Model(model) => {
-            build(&model, "cpu", &for_build, progress).map_err(|e| e.context(format_args!("'{}'", path.display())))
-        }
+        Loaded::Model(model) => build(&model, "cpu", &for_build, None, progress)
+            .map_err(|e| e.context(format_args!("'{}'", path.display()))),
     }
 }
 
 /// An environment whose log lines become notes.
-fn environment() -> Arc<Env> {
-    Env::new(EnvOptions { log: Some(Box::new(|_, line| crate::output::note(line))), ..EnvOptions::default() })
+pub fn environment() -> Arc<Env> {
+    Env::new(environment_options())
+}
+
+fn environment_options() -> EnvOptions {
+    EnvOptions { log: Some(Box::new(|_, line| crate::output::note(line))), ..EnvOptions::default() }
 }
 
 #[cfg(test)]

@@ -53,6 +53,9 @@ pub struct TensorRt {
     /// The most streams beside the main one that the engine uses
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=64))]
     aux_streams: Option<i32>,
+    /// A folder through which models above 2 GB go to TensorRT's parser, instead of the system's temporary one
+    #[arg(long, value_name = "FOLDER")]
+    scratch_folder: Option<PathBuf>,
     /// Fail if layers of an FP16 model run in float
     #[arg(long)]
     require_fp16: bool,
@@ -90,6 +93,7 @@ impl TensorRt {
                 .collect::<Result<_>>()?,
             verbosity: self.verbosity.as_deref().map(Verbosity::parse).transpose()?.unwrap_or_default(),
             aux_streams: self.aux_streams,
+            scratch_folder: self.scratch_folder.clone(),
             require_fp16: self.require_fp16,
         };
         Ok(())
@@ -111,6 +115,7 @@ impl TensorRt {
             ("compute-capability", !self.compute_capability.is_empty()),
             ("verbosity", self.verbosity.is_some()),
             ("aux-streams", self.aux_streams.is_some()),
+            ("scratch-folder", self.scratch_folder.is_some()),
             ("require-fp16", self.require_fp16),
         ];
         if let Some((name, _)) = given.iter().find(|(_, given)| *given) {

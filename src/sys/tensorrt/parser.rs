@@ -4,9 +4,10 @@ use super::abi::{Object, call, text};
 use super::api::Api;
 use super::builder::{Config, Network, Owned};
 use super::tables::{Method, PARSER_ERROR_CODE};
-use crate::Result;
 use crate::error::ErrorCode;
-use std::ffi::{c_char, c_int, c_void};
+use crate::{Result, err};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::Path;
 
 /// A network with a model's content. Weights that the network refers to belong to the parser, so both live together.
 pub struct ParsedNetwork<'b> {
@@ -48,6 +49,29 @@ impl<'b> Network<'b> {
     /// Fills the network from a serialized ONNX model. A network whose parsing failed cannot be used again, so it is
     /// consumed.
     pub fn parse(self, model: &[u8]) -> std::result::Result<ParsedNetwork<'b>, ParseFailure> {
+        let (data, size) = (model.as_ptr().cast::<c_void>(), model.len());
+        self.parse_with(Method::ParserParse, |this, slot| {
+            // SAFETY: a live parser, whose own table holds its methods; the data is only read.
+            unsafe { call!(this, slot, fn(*const c_void, usize, *const c_char) -> bool, data, size, std::ptr::null()) }
+        })
+    }
+
+    /// Fills the network from a model file, whose weights may stand in other files of its folder.
+    pub fn parse_file(self, path: &Path) -> std::result::Result<ParsedNetwork<'b>, ParseFailure> {
+        let name = CString::new(path.as_os_str().as_encoded_bytes())
+            .map_err(|_| err!(InvalidArgument, "the path '{}' has a zero byte", path.display()))?;
+        self.parse_with(Method::ParserParseFromFile, |this, slot| {
+            // SAFETY: as above; the path is a C string that is only read. 2 is the severity of warnings, which the parser
+            // gives to the logger anyway.
+            unsafe { call!(this, slot, fn(*const c_char, c_int) -> bool, name.as_ptr(), 2) }
+        })
+    }
+
+    fn parse_with(
+        self,
+        method: Method,
+        parse: impl FnOnce(*mut c_void, u16) -> bool,
+    ) -> std::result::Result<ParsedNetwork<'b>, ParseFailure> {
         let (api, logger) = (self.builder.api, self.builder.logger);
         let entry = api.parser()?;
         // SAFETY: the factory's signature in every version; network and logger are alive and of this version's shape.
@@ -57,11 +81,7 @@ impl<'b> Network<'b> {
         })?;
         let parser = Owned::new(parser, api.slot(Method::ParserDelete)?);
         let this = parser.object.as_ptr();
-        let slot = api.slot(Method::ParserParse)?;
-        let (data, size) = (model.as_ptr().cast::<c_void>(), model.len());
-        // SAFETY: a live parser, whose own table holds its methods; the data is only read.
-        let parsed =
-            unsafe { call!(this, slot, fn(*const c_void, usize, *const c_char) -> bool, data, size, std::ptr::null()) };
+        let parsed = parse(this, api.slot(method)?);
         let errors = errors(api, this)?;
         if !errors.is_empty() {
             return Err(ParseFailure::Parser(errors));

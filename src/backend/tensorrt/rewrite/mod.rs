@@ -18,7 +18,7 @@ mod tests;
 
 use crate::model::infer::{self, Typing};
 use crate::model::names::Taken;
-use crate::model::{AttributeValue, Graph, Model, Node};
+use crate::model::{AttributeValue, DimValue, Graph, Model, Node, TypeKind};
 use crate::sys::tensorrt::Family;
 use crate::{Result, bail};
 use place::{Place, Scope};
@@ -84,9 +84,12 @@ pub fn needed(family: Family) -> bool {
 /// The model in the words of the family's parser.
 pub fn for_parser(model: &Model, family: Family) -> Result<Model> {
     if !needed(family) {
-        return Ok(model.clone());
+        let mut model = model.clone();
+        unname_dims(&mut model);
+        return Ok(model);
     }
     let mut model = inline::inlined(model)?;
+    unname_dims(&mut model);
     let Some(opset) = model.opset("") else { return Ok(model) };
     let find = |op: &str| {
         let row = TABLE.iter().find(|(name, of, _)| *name == op && (*of == In::Both || family == Family::V8_5))?;
@@ -102,6 +105,18 @@ pub fn for_parser(model: &Model, family: Family) -> Result<Model> {
     }
     model.ir_version = model.ir_version.min(IR_VERSION);
     Ok(model)
+}
+
+/// Takes the names of dimensions away that are none: Paddle's exporter calls each "?", and TensorRT takes what has one name
+/// as one size.
+fn unname_dims(model: &mut Model) {
+    for value in model.graph.inputs.iter_mut().chain(&mut model.graph.outputs).chain(&mut model.graph.value_info) {
+        if let Some(TypeKind::Tensor { shape: Some(shape), .. }) = value.ty.as_mut().map(|t| &mut t.kind) {
+            for dim in shape.iter_mut().filter(|d| matches!(&d.value, DimValue::Symbol(s) if &**s == "?")) {
+                dim.value = DimValue::Unknown;
+            }
+        }
+    }
 }
 
 fn refuse(problems: &[String], family: Family) -> Result<()> {
