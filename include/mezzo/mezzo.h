@@ -269,6 +269,10 @@ typedef struct mezzo_cancel_t mezzo_cancel_t;
 /// The numbers are asked for by the place of the output, counted from 0 in the order of A.
 typedef struct mezzo_comparison_t mezzo_comparison_t;
 
+/// Contexts of one engine, for threads that come and go: opening a context takes memory and time. Safe to use from several
+/// threads.
+typedef struct mezzo_context_pool_t mezzo_context_pool_t;
+
 /// One execution of an engine: what is bound to its inputs and outputs, and what came out. Keeps its engine alive.
 ///
 /// Exclusive: one thread at a time. A call that meets another thread's call on the same context answers
@@ -2176,6 +2180,45 @@ mezzo_error_t *mezzo_context_activation_bytes(mezzo_context_t *context,
 /// ends first.
 MEZZO_API
 void mezzo_context_free(mezzo_context_t *context);
+
+/// Makes an empty pool; contexts are opened when they are needed. Give it back with mezzo_context_pool_free().
+///
+/// most: contexts that may be leased at once, at least 1.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_pool_new(const mezzo_engine_t *engine,
+                                      size_t most,
+                                      mezzo_context_pool_t **pool);
+
+/// Leases a context that nobody else uses, with nothing bound to it. Waits while all are leased.
+///
+/// timeout_ms: how long to wait, in milliseconds; 0 does not wait, a negative number waits as long as it takes.
+/// context: receives the context. Give it back with mezzo_context_pool_release(), or keep it and free it with mezzo_context_free() after
+///   the pool was freed.
+///
+/// Errors: MEZZO_ERROR_BUSY if none came free in time; those of mezzo_context_new().
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_pool_acquire(const mezzo_context_pool_t *pool,
+                                          int64_t timeout_ms,
+                                          mezzo_context_t **context);
+
+/// Gives a leased context back, which must not be used afterwards. What is bound to it is unbound; work that it has enqueued goes on.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if it is not leased from this pool; MEZZO_ERROR_BUSY if another thread still uses it.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_pool_release(const mezzo_context_pool_t *pool,
+                                          mezzo_context_t *context);
+
+/// Contexts that are leased now; 0 for NULL.
+MEZZO_API size_t mezzo_context_pool_leased(const mezzo_context_pool_t *pool);
+
+/// Frees a pool and the contexts that are in it. Leased ones live on as the caller's. NULL is allowed.
+MEZZO_API
+void mezzo_context_pool_free(mezzo_context_pool_t *pool);
 
 /// Runs two engines on the same inputs and compares their outputs.
 ///

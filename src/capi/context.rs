@@ -27,7 +27,7 @@ handle!(mezzo_context_t, Mutex<Context>, "a context", b"cont");
 
 impl Call {
     /// The context, locked for this call.
-    fn context(&self, context: *mut mezzo_context_t) -> Result<MutexGuard<'_, Context>> {
+    pub(super) fn context(&self, context: *mut mezzo_context_t) -> Result<MutexGuard<'_, Context>> {
         self.get_held("context", context)?.try_lock().ok_or_else(|| {
             err!(
                 Busy,

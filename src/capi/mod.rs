@@ -51,5 +51,6 @@ pub mod engine;
 pub mod run_options;
 
 pub mod context;
+pub mod context_pool;
 
 pub mod compare;

@@ -155,6 +155,13 @@ impl Context {
         Ok(())
     }
 
+    /// Forgets everything that is bound, all results and all shapes.
+    pub fn unbind_all(&mut self) {
+        self.prepared = None;
+        self.inputs.iter_mut().for_each(|slot| *slot = InputSlot::default());
+        self.outputs.iter_mut().for_each(|slot| *slot = OutputSlot::default());
+    }
+
     /// Checks everything that is bound, then runs. On failure the results of the last run stay.
     pub fn run(&mut self, control: &RunControl) -> Result<()> {
         self.prepared = None;
