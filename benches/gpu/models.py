@@ -37,6 +37,7 @@ def export(name, folder):
     names = options.pop("input_names", ["x"])
     options = {"opset_version": 17, **options}
     path = folder / f"{name}.onnx"
+    torch.backends.mha.set_fastpath_enabled(False)  # its operator has no form in ONNX
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(network, inputs, str(path), dynamo=False, input_names=names, output_names=["y"],

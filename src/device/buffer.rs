@@ -7,7 +7,7 @@ use crate::sys::cuda::{DeviceMemory, DevicePointer, PinnedMemory};
 use crate::sys::memory::{Block, ForeignAllocator, Release};
 use crate::{Result, bail, err};
 use bytes::Bytes;
-use parking_lot::{ArcRwLockReadGuard, ArcRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{ArcRwLockReadGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
 
 /// A reference-counted block of memory.
@@ -27,12 +27,12 @@ enum Memory {
     Device(DeviceMemory),
 }
 
-/// A lock on host memory that lives on its own; nothing for device memory.
-pub enum Hold {
+/// A lock on host memory; nothing for memory that streams order.
+pub enum Hold<'b> {
     /// Read by somebody.
-    Reading(ArcRwLockReadGuard<RawRwLock, Block>),
+    Reading(#[allow(dead_code)] RwLockReadGuard<'b, Block>), // held, never looked at
     /// Written by somebody.
-    Writing(ArcRwLockWriteGuard<RawRwLock, Block>),
+    Writing(#[allow(dead_code)] RwLockWriteGuard<'b, Block>),
     /// Ordered by streams.
     None,
 }
@@ -135,16 +135,20 @@ impl Buffer {
         }
     }
 
-    /// Counts as being read until the result is dropped; for work that a device does.
-    pub fn hold_for_reading(&self) -> Result<Hold> {
-        let Ok(block) = self.block() else { return Ok(Hold::None) };
-        or_reap(|| block.try_read_arc()).map(Hold::Reading).ok_or_else(busy_reading)
+    /// Counts as being read until the result is dropped, unless streams order its use.
+    pub fn hold_for_reading(&self) -> Result<Hold<'_>> {
+        match &self.0.memory {
+            Memory::Host(_) => self.read().map(Hold::Reading),
+            Memory::Pinned(_) | Memory::Device(_) => Ok(Hold::None),
+        }
     }
 
-    /// Counts as being written until the result is dropped; for work that a device does.
-    pub fn hold_for_writing(&self) -> Result<Hold> {
-        let Ok(block) = self.block() else { return Ok(Hold::None) };
-        or_reap(|| block.try_write_arc()).map(Hold::Writing).ok_or_else(busy_writing)
+    /// Counts as being written until the result is dropped, unless streams order its use.
+    pub fn hold_for_writing(&self) -> Result<Hold<'_>> {
+        match &self.0.memory {
+            Memory::Host(_) => self.lock_mut().map(Hold::Writing),
+            Memory::Pinned(_) | Memory::Device(_) => Ok(Hold::None),
+        }
     }
 
     /// A buffer with a copy of `bytes`.
@@ -177,7 +181,7 @@ impl Buffer {
     /// Reads host memory; `Busy` while somebody writes.
     pub fn read(&self) -> Result<RwLockReadGuard<'_, Block>> {
         let block = self.block()?;
-        or_reap(|| block.try_read()).ok_or_else(busy_reading)
+        block.try_read().ok_or_else(busy_reading)
     }
 
     /// A view of `len` bytes from `offset` on, without a copy. While it lives, the buffer counts as being read.
@@ -190,14 +194,14 @@ impl Buffer {
         }
         self.check_range(offset, len)?;
         let block = self.block()?;
-        let guard = or_reap(|| block.try_read_arc()).ok_or_else(busy_reading)?;
+        let guard = block.try_read_arc().ok_or_else(busy_reading)?;
         Ok(Bytes::from_owner(Guard(guard)).slice(offset..offset + len))
     }
 
     /// Writes host memory; `Busy` while somebody reads or writes.
     pub fn lock_mut(&self) -> Result<RwLockWriteGuard<'_, Block>> {
         let block = self.block()?;
-        or_reap(|| block.try_write()).ok_or_else(busy_writing)
+        block.try_write().ok_or_else(busy_writing)
     }
 
     /// Copies `bytes` into the buffer at `offset`, and returns when they are there.
@@ -247,14 +251,6 @@ fn busy_writing() -> crate::Error {
         "a buffer is written while it is in use: give each concurrent run buffers of its own, and do not bind one buffer \
          to an input and an output"
     )
-}
-
-/// Tries to lock; if that fails, once more after what devices are done with was let go.
-fn or_reap<T>(lock: impl Fn() -> Option<T>) -> Option<T> {
-    lock().or_else(|| {
-        deferred::reap();
-        lock()
-    })
 }
 
 impl std::fmt::Debug for Buffer {

