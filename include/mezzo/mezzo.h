@@ -826,7 +826,7 @@ int32_t mezzo_buffer_device(const mezzo_buffer_t *buffer);
 
 /// Copies `size` bytes from one buffer to another, of any kind, in the order of a stream, and returns without waiting (for host
 /// memory that is not pinned the driver may wait). Both buffers may be freed right away: their memory stays until the copy is
-/// done. A host buffer counts as in use until then.
+/// done. Pinned memory is the caller's to order, by the stream, as device memory is.
 ///
 /// While the caller captures the stream into a graph the buffers must outlive the graph.
 ///
