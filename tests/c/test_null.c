@@ -76,6 +76,8 @@ static void calls_that_can_fail(void)
     NULLS(mezzo_engine_options_set, "options", NULL, NULL, NULL);
     NULLS(mezzo_engine_build, "model", NULL, NULL, NULL, NULL, NULL);
     NULLS(mezzo_engine_save_file, "engine", NULL, NULL);
+    NULLS(mezzo_engine_save_plan, "engine", NULL, NULL);
+    NULLS(mezzo_engine_load_plan, "path", NULL, NULL, NULL, NULL, NULL);
     NULLS(mezzo_engine_load_file, "path", NULL, NULL, NULL, NULL);
     NULLS(mezzo_engine_load_memory, "engine", NULL, NULL, 0, NULL, NULL, NULL, NULL);
     NULLS(mezzo_engine_find_input, "engine", NULL, NULL, NULL);

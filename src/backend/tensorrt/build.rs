@@ -7,8 +7,14 @@ use super::timing::Timing;
 use super::{fp16, rewrite, types, weak};
 use crate::device::Device;
 use crate::model::Model;
+
 use crate::sys::tensorrt::{Api, Builder, Callback, Config, Flavour, LayerInfo, Logger, Monitor, Network, Selector};
 use crate::{Result, bail, err};
+use parking_lot::RwLock;
+
+/// TensorRT-RTX 1.7.1 keeps the compute capabilities of the build in one place for the process, so a build that names some
+/// runs alone: others beside it fail, or make it fail ("Target SM 80 is not found in the accelerator list").
+static TARGETS: RwLock<()> = RwLock::new(());
 
 /// Builds an engine with a loaded library.
 pub fn build(
@@ -71,6 +77,12 @@ pub fn build(
     }
 
     progress.step("building the engine", 0.0)?;
+    let (_alone, _beside);
+    if options.tensorrt.compute_capabilities.is_empty() {
+        _beside = TARGETS.read();
+    } else {
+        _alone = TARGETS.write();
+    }
     let plan = parsed.build(&config);
     stopped(monitor.as_ref())?;
     let plan = plan?;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 /// Kinds of layers whose output type says all: a precision beside it would be a second constraint on a mere change of type,
 /// or on data.
 const NO_PRECISION: &[&str] = &["IDENTITY", "CAST", "CONSTANT", "QUANTIZE", "DEQUANTIZE"];
-/// Kinds that take no types: the ends of loops and branches pass on what comes.
+/// Kinds that take no types: the ends of loops and branches pass on what comes, and fills are made in FP32 or INT32 only.
 const NO_TYPES: &[&str] = &[
     "TRIP_LIMIT",
     "RECURRENCE",
@@ -24,6 +24,7 @@ const NO_TYPES: &[&str] = &[
     "CONDITIONAL_OUTPUT",
     "ASSERTION",
     "SHAPE",
+    "FILL",
 ];
 
 /// What is asked of a layer.
