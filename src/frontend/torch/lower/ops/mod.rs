@@ -1,0 +1,45 @@
+//! The lowerings, one table a file. A handler serves all overloads of its name and, through the call, its in-place form.
+
+mod elementwise;
+mod indexing;
+mod linear;
+mod shape;
+
+use super::args::Bound;
+use super::value::Value;
+use super::{Handler, Lowering, Out};
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+pub(super) use shape::{part_sizes, permutation};
+
+type Entry = (&'static str, Handler);
+
+/// The handler of an operator ("aten::add").
+pub(super) fn handler(op: &str) -> Option<Handler> {
+    static TABLE: OnceLock<HashMap<&'static str, Handler>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        [elementwise::TABLE, indexing::TABLE, linear::TABLE, shape::TABLE].into_iter().flatten().copied().collect()
+    });
+    table.get(op.strip_prefix("aten::").unwrap_or(op)).copied()
+}
+
+/// The names of all operators with a lowering.
+#[cfg(test)]
+pub(super) fn names() -> Vec<&'static str> {
+    [elementwise::TABLE, indexing::TABLE, linear::TABLE, shape::TABLE].into_iter().flatten().map(|(n, _)| *n).collect()
+}
+
+/// The first argument, whatever its name is.
+fn first(b: &Bound) -> crate::Result<Value> {
+    let name = ["self", "input", "tensor", "a"].into_iter().find(|n| b.opt(n).is_some()).unwrap_or("self");
+    b.tensor(name)
+}
+
+/// `Out::One`.
+fn one(v: crate::Result<Value>) -> crate::Result<Out> {
+    v.map(Out::One)
+}
+
+#[allow(dead_code)]
+fn unused(_: &mut Lowering) {}
