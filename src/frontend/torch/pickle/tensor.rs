@@ -17,10 +17,10 @@ pub fn tensor_data(pickle: &Pickle, id: Id, archive: &Archive, folder: &str) -> 
     let Object::Storage { dtype, key, elements } = pickle.get(*storage) else { return Ok(None) };
     let entry = format!("{folder}/{key}");
     let bytes = archive.need(&entry)?;
-    let Some(bits) = dtype.bits().filter(|bits| bits % 8 == 0) else {
+    let Some(wide) = dtype.element_size() else {
         bail!(Unsupported, "a tensor in '{entry}' has a type without a size in bytes");
     };
-    let wide = (bits / 8) as u64;
+    let wide = wide as u64;
     if elements.checked_mul(wide).is_none_or(|len| len > bytes.len() as u64) {
         bail!(
             InvalidFile,
