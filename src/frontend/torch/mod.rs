@@ -4,3 +4,4 @@
 //! ONNX operators. Nothing in a file is ever executed.
 
 pub mod lower;
+pub mod pt2;

@@ -57,7 +57,7 @@ impl Lowering {
             outputs.push((x, y));
         }
         let shapes = outputs.iter().map(|(x, y)| {
-            let dims = x.shape.iter().zip(&y.shape).map(|(p, q)| if p == q { p.clone() } else { p.max(q) });
+            let dims = x.shape.iter().zip(&y.shape).map(|(p, q)| if p == q { p.clone() } else { p.larger(q) });
             (x.dtype, dims.collect())
         });
         let shapes: Vec<_> = shapes.collect();

@@ -20,8 +20,6 @@ pub struct Param {
     pub keyword_only: bool,
     /// The call writes to it.
     pub written: bool,
-    /// Results may be views of it.
-    pub aliased: bool,
 }
 
 /// An operator's schema.
@@ -77,7 +75,6 @@ fn parse(line: &'static str) -> Option<Schema> {
                 default,
                 keyword_only,
                 written: ty.contains('!'),
-                aliased: ty.contains("Tensor(") && !ty.contains('!'),
             });
         }
     }
