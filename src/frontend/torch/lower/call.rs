@@ -120,7 +120,7 @@ impl Lowering {
         }
         let kind = Kind::of(name);
         let bound = Rc::new(bound);
-        let mut wrap = |v: Value, index: usize| Arg::Tensor(views::result(name, kind, handler, &bound, v, index));
+        let wrap = |v: Value, index: usize| Arg::Tensor(views::result(name, kind, handler, &bound, v, index));
         Ok(match out {
             Out::One(v) => vec![wrap(v, 0)],
             Out::Same(p) => vec![bound.get(p).cloned().unwrap_or(Arg::None)],

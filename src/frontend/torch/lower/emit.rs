@@ -312,11 +312,21 @@ impl Lowering {
         };
         match a {
             Atom::Symbol(name) => {
-                let Some((source, axis)) = self.symbols.get(name).cloned() else {
+                let Some(source) = self.symbols.get(name).cloned() else {
                     bail!(Unsupported, "no input has the dimension '{name}'");
                 };
-                let axis = axis as i64;
-                self.node("Shape", &[&source], vec![int("start", axis), int("end", axis + 1)], DataType::Int64, one())
+                let axis = source.axis as i64;
+                let range = vec![int("start", axis), int("end", axis + 1)];
+                let mut v = self.node("Shape", &[&source.value], range, DataType::Int64, one())?;
+                if source.offset != 0 {
+                    let offset = self.vector(&[source.offset]);
+                    v = self.node("Sub", &[&v, &offset], vec![], DataType::Int64, one())?;
+                }
+                if source.factor != 1 {
+                    let factor = self.vector(&[source.factor]);
+                    v = self.node("Div", &[&v, &factor], vec![], DataType::Int64, one())?;
+                }
+                Ok(v)
             }
             Atom::Value(name) => match self.run_time.get(name).cloned() {
                 Some(v) => Ok(v),

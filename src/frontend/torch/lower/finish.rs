@@ -66,7 +66,7 @@ impl Lowering {
             outputs.push((x, y));
         }
         let shapes = outputs.iter().map(|(x, y)| {
-            let dims = x.shape.iter().zip(&y.shape).map(|(p, q)| if p == q { p.clone() } else { p.max(q) });
+            let dims = x.shape.iter().zip(&y.shape).map(|(p, q)| if p == q { p.clone() } else { p.larger(q) });
             (x.dtype, dims.collect())
         });
         let shapes: Vec<_> = shapes.collect();
@@ -75,6 +75,11 @@ impl Lowering {
             attribute("else_branch", AttributeValue::Graph(Box::new(no))),
         ];
         Ok(self.node_n("If", &[Some(&condition)], attributes, shapes)?.into_iter().map(Tensor::of).collect())
+    }
+
+    /// The error of all that could not be lowered so far, if there is any; for a walk that cannot go on.
+    pub fn refuse_all(&self) -> Result<()> {
+        self.report_missing()
     }
 
     fn report_missing(&self) -> Result<()> {

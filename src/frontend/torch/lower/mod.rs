@@ -100,6 +100,13 @@ pub enum Dim {
         /// Smallest and largest size.
         range: (Option<i64>, Option<i64>),
     },
+    /// A size computed from symbols ("2*s0"), or one symbol.
+    Expression {
+        /// The expression.
+        size: SymInt,
+        /// Smallest and largest value of the symbol.
+        range: (Option<i64>, Option<i64>),
+    },
 }
 
 /// A strided tensor in a storage, as archives hold it.
@@ -125,6 +132,15 @@ struct Missing {
     at: Location,
 }
 
+/// Where a symbol's value comes from: a dimension of an input that is `factor * symbol + offset`.
+#[derive(Debug, Clone)]
+struct Source {
+    value: Value,
+    axis: usize,
+    factor: i64,
+    offset: i64,
+}
+
 /// See the module's description.
 #[derive(Default)]
 pub struct Lowering {
@@ -133,7 +149,7 @@ pub struct Lowering {
     inputs: Vec<ValueInfo>,
     ranges: Vec<(Name, (Option<i64>, Option<i64>))>,
     /// Symbol to an input and the dimension that has it.
-    symbols: HashMap<Name, (Value, usize)>,
+    symbols: HashMap<Name, Source>,
     run_time: HashMap<Name, Value>,
     constants: HashMap<String, Value>,
     used: HashMap<String, usize>,
@@ -143,7 +159,6 @@ pub struct Lowering {
     /// Open scopes: 0 is the main graph, others are branches.
     scopes: Vec<u32>,
     next_scope: u32,
-    /// Tensors written inside the open branches, to refuse what leaves them.
     at: Location,
     missing: Vec<Missing>,
 }
@@ -166,6 +181,7 @@ impl Lowering {
             .map(|d| match d {
                 Dim::Fixed(n) => SymInt::Known(*n),
                 Dim::Symbol { name, .. } => SymInt::symbol(name.clone()),
+                Dim::Expression { size, .. } => size.clone(),
             })
             .collect();
         let value = emit::unnamed(dtype, sizes);
@@ -173,11 +189,15 @@ impl Lowering {
         self.inputs.push(self.describe(name, &value));
         let value = Rc::new(value);
         for (axis, d) in shape.iter().enumerate() {
-            if let Dim::Symbol { name, range } = d
-                && !self.symbols.contains_key(name)
-            {
-                self.symbols.insert(name.clone(), (value.clone(), axis));
-                self.ranges.push((name.clone(), *range));
+            let (Dim::Symbol { range, .. } | Dim::Expression { range, .. }) = d else { continue };
+            let Some((name, factor, offset)) = value.shape[axis].linear() else { continue };
+            // The symbol itself is a better source than something computed from it.
+            let better = !self.symbols.contains_key(&name) || (factor == 1 && offset == 0);
+            if better && !self.symbols.get(&name).is_some_and(|s| s.factor == 1 && s.offset == 0) {
+                self.symbols.insert(name.clone(), Source { value: value.clone(), axis, factor, offset });
+            }
+            if factor == 1 && offset == 0 && !self.ranges.iter().any(|(n, _)| *n == name) {
+                self.ranges.push((name, *range));
             }
         }
         Tensor::of(value)

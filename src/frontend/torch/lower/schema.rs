@@ -20,8 +20,6 @@ pub struct Param {
     pub keyword_only: bool,
     /// The call writes to it.
     pub written: bool,
-    /// Results may be views of it.
-    pub aliased: bool,
 }
 
 /// An operator's schema.
@@ -71,14 +69,7 @@ fn parse(line: &'static str) -> Option<Schema> {
                 None => (part, None),
             };
             let (ty, name) = decl.rsplit_once(' ')?;
-            out.push(Param {
-                name,
-                ty: strip_alias(ty),
-                default,
-                keyword_only,
-                written: ty.contains('!'),
-                aliased: ty.contains("Tensor(") && !ty.contains('!'),
-            });
+            out.push(Param { name, ty: strip_alias(ty), default, keyword_only, written: ty.contains('!') });
         }
     }
     let inner = returns.strip_prefix('(').and_then(|r| r.strip_suffix(')'));

@@ -253,7 +253,7 @@ impl Lowering {
             (Some(i64::MAX), None) => size.clone(),
             _ if v == *size => v,
             // Longer symbolic ranges end where the dimension ends; sizes never are negative.
-            _ => size.min(&v),
+            _ => size.smaller(&v),
         };
         let start = b.opt_size("start")?.unwrap_or(SymInt::Known(0));
         let end = match b.opt_size("end")? {

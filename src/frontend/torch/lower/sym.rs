@@ -182,7 +182,7 @@ impl SymInt {
     }
 
     /// The larger of the two.
-    pub fn max(&self, other: &SymInt) -> SymInt {
+    pub fn larger(&self, other: &SymInt) -> SymInt {
         match (self, other) {
             (SymInt::Known(a), SymInt::Known(b)) => SymInt::Known(*a.max(b)),
             _ if self == other => self.clone(),
@@ -191,12 +191,25 @@ impl SymInt {
     }
 
     /// The smaller of the two.
-    pub fn min(&self, other: &SymInt) -> SymInt {
+    pub fn smaller(&self, other: &SymInt) -> SymInt {
         match (self, other) {
             (SymInt::Known(a), SymInt::Known(b)) => SymInt::Known(*a.min(b)),
             _ if self == other => self.clone(),
             _ => SymInt::atom(Atom::Min(self.clone(), other.clone())),
         }
+    }
+
+    /// Symbol, factor and offset of `factor * symbol + offset`.
+    pub fn linear(&self) -> Option<(Name, i64, i64)> {
+        let (mut found, mut offset) = (None, 0);
+        for (atoms, factor) in self.terms() {
+            match atoms.as_slice() {
+                [] => offset = factor,
+                [Atom::Symbol(name)] if found.is_none() => found = Some((name.clone(), factor)),
+                _ => return None,
+            }
+        }
+        found.map(|(name, factor)| (name, factor, offset))
     }
 
     /// True if the expression uses a value that only the running model knows.

@@ -135,7 +135,8 @@ impl Evaluator {
     /// The member of an enumeration that has this value.
     fn enum_by_value(&mut self, class: &Rc<str>, value: Val) -> Result<Val> {
         let found = self.program.class(class)?;
-        let fields = found.iter().flat_map(|c| c.fields.iter()).filter_map(|f| f.value.clone().map(|v| (f.name.clone(), v)));
+        let fields =
+            found.iter().flat_map(|c| c.fields.iter()).filter_map(|f| f.value.clone().map(|v| (f.name.clone(), v)));
         for (name, expr) in fields.collect::<Vec<_>>() {
             let own = self.in_new_frame(&expr)?;
             if own.equal(&value) == Some(true) || matches!(&value, Val::Str(s) if **s == *name) {

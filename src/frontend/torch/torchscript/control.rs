@@ -22,7 +22,13 @@ struct Branch {
 
 impl Evaluator {
     /// An `if` over a tensor.
-    pub fn branch(&mut self, condition: &Tensor, yes: &[Statement], no: &[Statement], frame: &mut Frame) -> Result<Flow> {
+    pub fn branch(
+        &mut self,
+        condition: &Tensor,
+        yes: &[Statement],
+        no: &[Statement],
+        frame: &mut Frame,
+    ) -> Result<Flow> {
         let mut names = BTreeSet::new();
         assigned(yes, &mut names);
         assigned(no, &mut names);
@@ -129,7 +135,11 @@ impl Evaluator {
         sets: &mut Sets,
     ) -> Result<Vec<Tensor>> {
         if let Flow::Return(_) = self.block(body, inner)? {
-            bail!(Unsupported, "a return at {} under a condition that depends on tensors is not lowered", self.at.source);
+            bail!(
+                Unsupported,
+                "a return at {} under a condition that depends on tensors is not lowered",
+                self.at.source
+            );
         }
         for (object, name, _) in self.sets.get(before..).unwrap_or_default() {
             if !sets.iter().any(|(o, n, _)| Rc::ptr_eq(o, object) && n == name) {
@@ -137,6 +147,8 @@ impl Evaluator {
                 sets.push((object.clone(), name.clone(), now));
             }
         }
+        // Both sides in one order.
+        sets.sort_by(|a, b| (&a.0.path, &a.1).cmp(&(&b.0.path, &b.1)));
         let mut out = Vec::new();
         let values = names.iter().map(|n| value_of(&inner.vars, n)).chain(sets.iter().map(|s| s.2.clone()));
         for val in values {
@@ -230,7 +242,9 @@ fn leaves(val: &Val, out: &mut Vec<Val>) {
 fn alike(a: &Val, b: &Val) -> bool {
     match (a, b) {
         (Val::Tensor(_) | Val::Float(_), Val::Tensor(_) | Val::Float(_)) => true,
-        (Val::Int(_), Val::Int(_)) | (Val::Bool(_), Val::Bool(_) | Val::Tensor(_)) | (Val::Tensor(_), Val::Bool(_)) => true,
+        (Val::Int(_), Val::Int(_)) | (Val::Bool(_), Val::Bool(_) | Val::Tensor(_)) | (Val::Tensor(_), Val::Bool(_)) => {
+            true
+        }
         (Val::List(_), Val::List(_)) | (Val::Tuple(..), Val::Tuple(..)) => {
             let (a, b) = (a.items().unwrap_or_default(), b.items().unwrap_or_default());
             a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| alike(x, y))

@@ -281,7 +281,7 @@ impl Evaluator {
             let before = self.attribute(object, name).ok();
             self.sets.push((object.clone(), name.clone(), before));
         }
-        if val.has_tensor() && !self.state.iter().any(|(o, n)| Rc::ptr_eq(o, object) && n == name) {
+        if !self.state.iter().any(|(o, n)| Rc::ptr_eq(o, object) && n == name) {
             self.state.push((object.clone(), name.clone()));
         }
         object.fields.borrow_mut().insert(name.clone(), val);
@@ -422,7 +422,13 @@ impl Evaluator {
         }
     }
 
-    fn method(&mut self, object: &Rc<Instance>, name: &str, given: Vec<Val>, named: Vec<(Rc<str>, Val)>) -> Result<Val> {
+    fn method(
+        &mut self,
+        object: &Rc<Instance>,
+        name: &str,
+        given: Vec<Val>,
+        named: Vec<(Rc<str>, Val)>,
+    ) -> Result<Val> {
         let Some(method) = self.program.method(&object.class, name)? else {
             bail!(InvalidFile, "'{}' of class {} has no method '{name}'", object.path, object.class);
         };
@@ -445,7 +451,12 @@ impl Evaluator {
                 return Ok(Val::Tuple(given.into(), Some(found)));
             }
             let fields = RefCell::new(HashMap::new());
-            return Ok(Val::Object(Rc::new(Instance { class: class.into(), path: String::new(), fields, state: None })));
+            return Ok(Val::Object(Rc::new(Instance {
+                class: class.into(),
+                path: String::new(),
+                fields,
+                state: None,
+            })));
         }
         if let Some(name) = path.strip_prefix("ops.prim.") {
             return self.prim(name, given, named);

@@ -60,7 +60,12 @@ impl Evaluator {
         }
     }
 
-    fn of_tensor(&mut self, name: &str, t: &crate::frontend::torch::lower::Tensor, rest: &[Val]) -> Result<Option<Val>> {
+    fn of_tensor(
+        &mut self,
+        name: &str,
+        t: &crate::frontend::torch::lower::Tensor,
+        rest: &[Val],
+    ) -> Result<Option<Val>> {
         // What is unknown about a poisoned tensor must not decide anything; the walk cannot go on without its rank.
         if t.is_poisoned() && matches!(name, "size" | "dim" | "numel" | "len" | "sym_size") {
             self.low.refuse_all()?;
@@ -100,7 +105,8 @@ impl Evaluator {
     }
 
     fn of_numbers(&mut self, name: &str, given: &[Val]) -> Result<Option<Val>> {
-        let open = || err!(Unsupported, "'{name}' at {} depends on a dynamic size: give it a fixed size", self.at.source);
+        let open =
+            || err!(Unsupported, "'{name}' at {} depends on a dynamic size: give it a fixed size", self.at.source);
         match given {
             [Val::Device(d), Val::Device(e)] => Ok(match name {
                 "eq" => Some(Val::Bool(d == e)),
@@ -115,11 +121,13 @@ impl Evaluator {
                 let same = given.iter().all(|v| matches!(v, Val::None));
                 Ok(Some(Val::Bool(same == (name == "eq"))))
             }
-            [Val::Bool(a), Val::Bool(b)] if matches!(name, "__and__" | "__or__" | "__xor__") => Ok(Some(Val::Bool(match name {
-                "__and__" => *a && *b,
-                "__or__" => *a || *b,
-                _ => a != b,
-            }))),
+            [Val::Bool(a), Val::Bool(b)] if matches!(name, "__and__" | "__or__" | "__xor__") => {
+                Ok(Some(Val::Bool(match name {
+                    "__and__" => *a && *b,
+                    "__or__" => *a || *b,
+                    _ => a != b,
+                })))
+            }
             [Val::Bool(b), tensor @ Val::Tensor(_)] if matches!(name, "__and__" | "__or__") => {
                 Ok(Some(if (name == "__and__") == *b { tensor.clone() } else { Val::Bool(*b) }))
             }
@@ -141,7 +149,9 @@ impl Evaluator {
         let rest = given.get(1..).unwrap_or_default();
         if let Val::List(list) = first {
             let limit = |n: usize| match n {
-                n if n > MAX_LIST => Err(err!(Unsupported, "a list grows above {MAX_LIST} items at {}", self.at.source)),
+                n if n > MAX_LIST => {
+                    Err(err!(Unsupported, "a list grows above {MAX_LIST} items at {}", self.at.source))
+                }
                 _ => Ok(()),
             };
             let changed = match (name, rest) {
@@ -231,7 +241,11 @@ impl Evaluator {
             }
             ("eq" | "ne", [other @ (Val::List(_) | Val::Tuple(..))]) => match first.equal(other) {
                 Some(same) => Val::Bool(same == (name == "eq")),
-                None => bail!(Unsupported, "a comparison of lists at {} depends on dynamic sizes or tensors", self.at.source),
+                None => bail!(
+                    Unsupported,
+                    "a comparison of lists at {} depends on dynamic sizes or tensors",
+                    self.at.source
+                ),
             },
             ("__contains__", [item]) => Val::Bool(items.iter().any(|i| i.equal(item) == Some(true))),
             ("count", [item]) => Val::int(items.iter().filter(|i| i.equal(item) == Some(true)).count() as i64),
@@ -264,7 +278,12 @@ impl Evaluator {
         }))
     }
 
-    fn of_dict(&mut self, name: &str, dict: &Rc<std::cell::RefCell<Vec<(Val, Val)>>>, rest: &[Val]) -> Result<Option<Val>> {
+    fn of_dict(
+        &mut self,
+        name: &str,
+        dict: &Rc<std::cell::RefCell<Vec<(Val, Val)>>>,
+        rest: &[Val],
+    ) -> Result<Option<Val>> {
         let find = |key: &Val| dict.borrow().iter().position(|(k, _)| k.equal(key) == Some(true));
         let value = |at: usize| dict.borrow().get(at).map(|(_, v)| v.clone());
         Ok(Some(match (name, rest) {

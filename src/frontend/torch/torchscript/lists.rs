@@ -156,7 +156,9 @@ pub fn of_string(name: &str, s: &str, rest: &[Val]) -> Result<Option<Val>> {
         ("strip", []) => Val::str(s.trim()),
         ("split", [by, ..]) if !by.is_empty() => Val::list(s.split(by).map(Val::str).collect()),
         ("split", []) => Val::list(s.split_whitespace().map(Val::str).collect()),
-        ("replace", [from, to]) if s.len().saturating_mul(to.len().max(1)) <= MAX_TEXT => Val::str(&s.replace(from, to)),
+        ("replace", [from, to]) if s.len().saturating_mul(to.len().max(1)) <= MAX_TEXT => {
+            Val::str(&s.replace(from, to))
+        }
         ("join", []) => match rest.first().and_then(Val::items) {
             Some(items) => Val::str(&items.iter().map(text).collect::<Vec<_>>().join(s)),
             None => return Ok(None),

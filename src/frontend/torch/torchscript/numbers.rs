@@ -112,8 +112,8 @@ fn integers(name: &str, x: &SymInt, y: &SymInt) -> Option<Option<Val>> {
         "mul" => Some(Val::Int(x.times(y))),
         "floordiv" | "floor_divide" => x.floor_div(y).map(Val::Int),
         "remainder" => x.modulo(y).map(Val::Int),
-        "max" => Some(Val::Int(x.max(y))),
-        "min" => Some(Val::Int(x.min(y))),
+        "max" => Some(Val::Int(x.larger(y))),
+        "min" => Some(Val::Int(x.smaller(y))),
         "pow" => match known {
             Some((x, y)) => match u32::try_from(y) {
                 Ok(y) => x.checked_pow(y).map(Val::int),

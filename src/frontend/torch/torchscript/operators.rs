@@ -153,8 +153,12 @@ impl Evaluator {
             },
             ("float", _) => match (&first, first.number().and_then(|n| n.as_f64())) {
                 (_, Some(v)) => Ok(Val::Float(v)),
-                (Val::Int(v), _) => bail!(Unsupported, "float({v}) of a dynamic size at {} is not lowered", self.at.source),
-                (Val::Str(s), _) => s.trim().parse().map(Val::Float).map_err(|_| err!(InvalidModel, "float('{s}') fails")),
+                (Val::Int(v), _) => {
+                    bail!(Unsupported, "float({v}) of a dynamic size at {} is not lowered", self.at.source)
+                }
+                (Val::Str(s), _) => {
+                    s.trim().parse().map(Val::Float).map_err(|_| err!(InvalidModel, "float('{s}') fails"))
+                }
                 (other, _) => bail!(InvalidFile, "float() of {}", other.kind()),
             },
             ("str", _) => Ok(Val::str(&super::lists::text(&first))),
@@ -180,7 +184,9 @@ impl Evaluator {
                 None => bail!(InvalidFile, "tuple() of {}", first.kind()),
             },
             ("dict", _) if given.is_empty() => Ok(Val::Dict(Rc::default())),
-            ("len" | "list" | "min" | "max" | "abs" | "ord" | "round", _) => self.aten(name, std::mem::take(&mut given)),
+            ("len" | "list" | "min" | "max" | "abs" | "ord" | "round", _) => {
+                self.aten(name, std::mem::take(&mut given))
+            }
             _ => bail!(Unsupported, "the function '{name}' at {} is not known", self.at.source),
         }
     }
@@ -206,9 +212,10 @@ impl Evaluator {
             ("ndim", Val::Tensor(_)) => self.aten("dim", vec![first]),
             ("data" | "grad" | "unchecked_unwrap_optional" | "unchecked_cast" | "itemsize", _) => Ok(first),
             ("requires_grad", _) => Ok(Val::Bool(true)),
-            ("is_cuda" | "is_nested" | "is_sparse" | "is_quantized" | "is_mkldnn" | "is_meta" | "is_mps" | "is_xpu", _) => {
-                Ok(Val::Bool(false))
-            }
+            (
+                "is_cuda" | "is_nested" | "is_sparse" | "is_quantized" | "is_mkldnn" | "is_meta" | "is_mps" | "is_xpu",
+                _,
+            ) => Ok(Val::Bool(false)),
             ("is_cpu", _) => Ok(Val::Bool(true)),
             ("T" | "mT", Val::Tensor(t)) => {
                 let rank = t.shape().len() as i64;

@@ -26,9 +26,10 @@ impl Program {
     /// Reads what is not source.
     pub fn read(archive: Archive) -> Result<Program> {
         let version = match archive.text("version")? {
-            Some(text) => {
-                text.trim().parse().map_err(|_| err!(InvalidFile, "the archive's version is no number: it is damaged"))?
-            }
+            Some(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| err!(InvalidFile, "the archive's version is no number: it is damaged"))?,
             None => 3,
         };
         if version > 64 {

@@ -279,7 +279,7 @@ pub(super) fn unary(l: &mut Lowering, op: &str, x: &Value) -> Result<Value> {
 
 /// The two operands: `self` and `other` (either may be a number).
 fn operands(l: &mut Lowering, b: &Bound) -> Result<(Value, Value)> {
-    let mut get = |names: [&str; 3]| -> Result<Value> {
+    let get = |names: [&str; 3]| -> Result<Value> {
         for n in names {
             if let Some(v) = b.opt(n) {
                 return Ok(v);
