@@ -1,8 +1,8 @@
 //! Arguments of ATen calls, and their access by name once a schema has been applied.
 
+use super::ScalarType;
 use super::sym::SymInt;
 use super::value::{Num, Tensor, Value};
-use super::ScalarType;
 use crate::{Result, bail, err};
 use std::rc::Rc;
 
@@ -109,7 +109,11 @@ impl Bound {
         match self.get(name) {
             Some(Arg::List(items)) => items
                 .iter()
-                .map(|a| a.tensor().map(|t| t.0.borrow().value.clone()).ok_or_else(|| self.wrong(name, "a list of tensors", Some(a))))
+                .map(|a| {
+                    a.tensor()
+                        .map(|t| t.0.borrow().value.clone())
+                        .ok_or_else(|| self.wrong(name, "a list of tensors", Some(a)))
+                })
                 .collect(),
             other => Err(self.wrong(name, "a list of tensors", other)),
         }
@@ -149,10 +153,9 @@ impl Bound {
     /// A list of integers, perhaps symbolic; a single one counts as a list.
     pub fn sizes(&self, name: &str) -> Result<Vec<SymInt>> {
         match self.get(name) {
-            Some(Arg::List(items)) => items
-                .iter()
-                .map(|a| to_size(a).ok_or_else(|| self.wrong(name, "a list of ints", Some(a))))
-                .collect(),
+            Some(Arg::List(items)) => {
+                items.iter().map(|a| to_size(a).ok_or_else(|| self.wrong(name, "a list of ints", Some(a)))).collect()
+            }
             Some(a) => Ok(vec![to_size(a).ok_or_else(|| self.wrong(name, "a list of ints", Some(a)))?]),
             None => Err(self.wrong(name, "a list of ints", None)),
         }

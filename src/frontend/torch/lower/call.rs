@@ -22,7 +22,8 @@ impl Lowering {
         at: &Location,
     ) -> Result<Vec<Arg>> {
         self.at = at.clone();
-        let full = if overload.is_empty() || overload == "default" { op.to_owned() } else { format!("{op}.{overload}") };
+        let full =
+            if overload.is_empty() || overload == "default" { op.to_owned() } else { format!("{op}.{overload}") };
         let (schema, bound) = match schema::resolve(op, overload, positional, keyword) {
             Ok(Some(found)) => found,
             Ok(None) => {
@@ -88,7 +89,8 @@ impl Lowering {
     /// Python numbers given for tensor parameters become 0-d tensors that promote by their category only.
     fn numbers_to_tensors(&mut self, mut bound: Bound, schema: &schema::Schema) -> Result<Bound> {
         for p in schema.params.iter().filter(|p| p.ty == "Tensor" || p.ty == "Tensor?") {
-            if let Some(n) = bound.get(p.name).filter(|a| !matches!(a, Arg::Tensor(_))).and_then(super::promote::number) {
+            if let Some(n) = bound.get(p.name).filter(|a| !matches!(a, Arg::Tensor(_))).and_then(super::promote::number)
+            {
                 bound.set(p.name, Arg::Tensor(Tensor::of(self.wrapped(n))));
             }
         }

@@ -4,7 +4,8 @@ use super::sym::{Atom, SymInt};
 use super::value::{Num, Value, ValueData};
 use super::{Lowering, ScalarType};
 use crate::model::{
-    Attribute, AttributeValue, DataType, Dim, Initializer, Name, Node, Storage, Tensor as Constant, ValueInfo, ValueType,
+    Attribute, AttributeValue, DataType, Dim, Initializer, Name, Node, Storage, Tensor as Constant, ValueInfo,
+    ValueType,
 };
 use crate::{Result, bail};
 use bytes::Bytes;
@@ -43,15 +44,7 @@ pub fn attribute(name: &str, value: AttributeValue) -> Attribute {
 
 /// A value without a name yet.
 pub(super) fn unnamed(dtype: ScalarType, shape: Vec<SymInt>) -> ValueData {
-    ValueData {
-        dtype,
-        shape,
-        known: None,
-        constant: None,
-        wrapped: false,
-        poisoned: false,
-        name: RefCell::new(None),
-    }
+    ValueData { dtype, shape, known: None, constant: None, wrapped: false, poisoned: false, name: RefCell::new(None) }
 }
 
 /// The dimensions of a shape; sizes that only the running model knows have no name.
@@ -182,7 +175,8 @@ impl Lowering {
         let (name, scope) = if let Some(plain) = plain {
             let Some(sizes) = v.sizes() else { bail!(Internal, "a constant of unknown shape") };
             // Integers beyond 2^53 are not exact as floats.
-            let whole: Option<Vec<i64>> = known.iter().map(|n| if let Num::Int(i) = n { i.known() } else { None }).collect();
+            let whole: Option<Vec<i64>> =
+                known.iter().map(|n| if let Num::Int(i) = n { i.known() } else { None }).collect();
             let bytes = match (v.dtype, whole) {
                 (DataType::Int64, Some(whole)) => whole.iter().flat_map(|i| i.to_le_bytes()).collect(),
                 _ => encode(&plain, v.dtype)
@@ -267,7 +261,8 @@ impl Lowering {
 
     /// A float or integer vector of that type.
     pub fn numbers(&self, v: &[f64], dtype: ScalarType) -> Value {
-        let known = v.iter().map(|v| if dtype.is_integer() { Num::Int(SymInt::Known(*v as i64)) } else { Num::Float(*v) });
+        let known =
+            v.iter().map(|v| if dtype.is_integer() { Num::Int(SymInt::Known(*v as i64)) } else { Num::Float(*v) });
         self.known(dtype, vec![SymInt::Known(v.len() as i64)], known.collect())
     }
 

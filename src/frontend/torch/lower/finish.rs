@@ -10,7 +10,11 @@ use std::collections::{BTreeMap, HashSet};
 impl Lowering {
     /// Calls `f` with the nodes it emits going to a branch's graph; gives the graph with those outputs. The tensors
     /// written inside must not be used outside.
-    pub fn subgraph(&mut self, name: &str, f: impl FnOnce(&mut Lowering) -> Result<Vec<Tensor>>) -> Result<(Graph, Vec<Tensor>)> {
+    pub fn subgraph(
+        &mut self,
+        name: &str,
+        f: impl FnOnce(&mut Lowering) -> Result<Vec<Tensor>>,
+    ) -> Result<(Graph, Vec<Tensor>)> {
         let outer = std::mem::take(&mut self.nodes);
         let shared = self.shared.clone();
         let scope = self.next_scope;
@@ -43,7 +47,12 @@ impl Lowering {
     }
 
     /// An `If` over two branches with as many outputs of the same types.
-    pub fn branch(&mut self, condition: &Tensor, yes: (Graph, Vec<Tensor>), no: (Graph, Vec<Tensor>)) -> Result<Vec<Tensor>> {
+    pub fn branch(
+        &mut self,
+        condition: &Tensor,
+        yes: (Graph, Vec<Tensor>),
+        no: (Graph, Vec<Tensor>),
+    ) -> Result<Vec<Tensor>> {
         let condition = self.current(condition)?;
         let condition = self.cast(&condition, crate::model::DataType::Bool)?;
         let (yes, a) = yes;
@@ -89,7 +98,8 @@ impl Lowering {
             .iter()
             .map(|((op, reason), places)| {
                 let shown = places.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
-                let more = if places.len() > 3 { format!("; and {} more places", places.len() - 3) } else { String::new() };
+                let more =
+                    if places.len() > 3 { format!("; and {} more places", places.len() - 3) } else { String::new() };
                 format!("\n  {op}: {reason} (in {shown}{more})")
             })
             .collect();

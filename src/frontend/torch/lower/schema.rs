@@ -80,7 +80,9 @@ fn parse(line: &'static str) -> Option<Schema> {
     }
     let inner = returns.strip_prefix('(').and_then(|r| r.strip_suffix(')'));
     let returns = match inner {
-        Some(list) => split_top(list).into_iter().filter(|r| !r.trim().is_empty()).map(|r| strip_alias(r.trim())).collect(),
+        Some(list) => {
+            split_top(list).into_iter().filter(|r| !r.trim().is_empty()).map(|r| strip_alias(r.trim())).collect()
+        }
         None => vec![strip_alias(returns)],
     };
     Some(Schema { overload: full.split_once('.').map_or("", |(_, o)| o), params: out, returns })
@@ -179,7 +181,9 @@ impl Param {
 
 fn literal(text: &str, ty: &str) -> Arg {
     if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-        return Arg::List(split_top(inner).into_iter().filter(|i| !i.trim().is_empty()).map(|i| literal(i.trim(), ty)).collect());
+        return Arg::List(
+            split_top(inner).into_iter().filter(|i| !i.trim().is_empty()).map(|i| literal(i.trim(), ty)).collect(),
+        );
     }
     match text {
         "None" => return Arg::None,

@@ -106,7 +106,9 @@ impl Lowering {
         {
             return Ok(self.known(to, v.shape.clone(), known));
         }
-        if matches!(to, DataType::Complex64 | DataType::Complex128) || matches!(v.dtype, DataType::Complex64 | DataType::Complex128) {
+        if matches!(to, DataType::Complex64 | DataType::Complex128)
+            || matches!(v.dtype, DataType::Complex64 | DataType::Complex128)
+        {
             bail!(Unsupported, "complex numbers have no ONNX form");
         }
         let shape = v.shape.clone();
@@ -131,7 +133,10 @@ impl Lowering {
             bail!(ShapeMismatch, "a tensor of {a} elements cannot take a shape of {b}");
         }
         if let Some(known) = &v.known {
-            return Ok(Rc::new(ValueData { known: Some(known.clone()), ..super::emit::unnamed(v.dtype, shape.to_vec()) }));
+            return Ok(Rc::new(ValueData {
+                known: Some(known.clone()),
+                ..super::emit::unnamed(v.dtype, shape.to_vec())
+            }));
         }
         let target = if shape.iter().all(|s| s.known().is_some()) {
             self.size_vector(shape)

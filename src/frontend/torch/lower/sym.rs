@@ -237,7 +237,13 @@ impl fmt::Display for SymInt {
             return write!(f, "{v}");
         }
         for (i, (atoms, factor)) in self.terms().into_iter().rev().enumerate() {
-            let sign = if factor < 0 { "-" } else if i > 0 { "+" } else { "" };
+            let sign = if factor < 0 {
+                "-"
+            } else if i > 0 {
+                "+"
+            } else {
+                ""
+            };
             f.write_str(sign)?;
             if factor.unsigned_abs() != 1 || atoms.is_empty() {
                 write!(f, "{}{}", factor.unsigned_abs(), if atoms.is_empty() { "" } else { "*" })?;

@@ -25,10 +25,10 @@ impl Kind {
     /// The kind of an operator.
     pub fn of(op: &str) -> Kind {
         match op.strip_prefix("aten::").unwrap_or(op) {
-            "view" | "_unsafe_view" | "squeeze" | "unsqueeze" | "permute" | "transpose" | "t" | "numpy_T" | "select"
-            | "slice" | "narrow" | "split" | "split_with_sizes" | "chunk" | "tensor_split" | "unbind" | "expand"
-            | "expand_as" | "view_as" | "unflatten" | "movedim" | "swapaxes" | "swapdims" | "detach" | "alias"
-            | "diagonal" | "unfold" | "as_strided" | "hsplit" | "vsplit" | "mT" | "adjoint" | "moveaxis"
+            "view" | "_unsafe_view" | "squeeze" | "unsqueeze" | "permute" | "transpose" | "t" | "numpy_T"
+            | "select" | "slice" | "narrow" | "split" | "split_with_sizes" | "chunk" | "tensor_split" | "unbind"
+            | "expand" | "expand_as" | "view_as" | "unflatten" | "movedim" | "swapaxes" | "swapdims" | "detach"
+            | "alias" | "diagonal" | "unfold" | "as_strided" | "hsplit" | "vsplit" | "mT" | "adjoint" | "moveaxis"
             | "lift_fresh" => Kind::View,
             "reshape" | "flatten" | "contiguous" | "reshape_as" | "ravel" => Kind::IfContiguous,
             _ => Kind::Fresh,
@@ -47,16 +47,15 @@ pub(super) fn result(op: &str, kind: Kind, handler: Handler, bound: &Rc<Bound>, 
         return Tensor::of(value);
     }
     let keeps = match op.strip_prefix("aten::").unwrap_or(op) {
-        "permute" | "transpose" | "t" | "numpy_T" | "movedim" | "moveaxis" | "swapaxes" | "swapdims" | "mT" | "expand"
-        | "expand_as" | "adjoint" => base.0.borrow().value.rank() < 2,
+        "permute" | "transpose" | "t" | "numpy_T" | "movedim" | "moveaxis" | "swapaxes" | "swapdims" | "mT"
+        | "expand" | "expand_as" | "adjoint" => base.0.borrow().value.rank() < 2,
         "select" | "slice" | "narrow" | "split" | "split_with_sizes" | "chunk" | "unbind" | "tensor_split" => {
             bound.get("dim").is_none_or(|d| matches!(d, Arg::Int(v) if v.is(0)))
         }
         _ => true,
     };
     let version = base.0.borrow().version;
-    let view =
-        View { base: base.clone(), base_version: version, op: op.into(), handler, bound: bound.clone(), index };
+    let view = View { base: base.clone(), base_version: version, op: op.into(), handler, bound: bound.clone(), index };
     Tensor(Rc::new(RefCell::new(State { value, version: 0, view: Some(view), contiguous: contiguous && keeps })))
 }
 

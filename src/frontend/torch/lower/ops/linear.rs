@@ -172,7 +172,8 @@ fn einsum(l: &mut Lowering, b: &Bound) -> Result<Out> {
             rest = r;
             continue;
         }
-        let found = sizes.iter().find(|(k, _)| *k == c).ok_or_else(|| err!(InvalidModel, "'{equation}' is not valid"))?;
+        let found =
+            sizes.iter().find(|(k, _)| *k == c).ok_or_else(|| err!(InvalidModel, "'{equation}' is not valid"))?;
         shape.push(found.1.clone());
         rest = &rest[c.len_utf8()..];
     }

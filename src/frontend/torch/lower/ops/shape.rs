@@ -5,7 +5,7 @@ use super::super::host;
 use super::super::promote::{number, promote};
 use super::super::sym::{SymInt, product};
 use super::super::value::{Num, Value};
-use super::super::{Arg, Bound, Lowering, Out, ScalarType};
+use super::super::{Arg, Bound, Lowering, Out};
 use super::{Entry, first, one};
 use crate::model::DataType;
 use crate::{Result, bail, err};
@@ -579,7 +579,8 @@ fn repeat(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn flip(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axes: Vec<i64> = b.ints("dims")?.iter().map(|d| l.check_rank(&x, *d).map(|d| d as i64)).collect::<Result<_>>()?;
+    let axes: Vec<i64> =
+        b.ints("dims")?.iter().map(|d| l.check_rank(&x, *d).map(|d| d as i64)).collect::<Result<_>>()?;
     if axes.is_empty() {
         return Ok(Out::One(x));
     }
@@ -593,11 +594,8 @@ fn flip(l: &mut Lowering, b: &Bound) -> Result<Out> {
 fn roll(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
     let (shifts, dims) = (b.sizes("shifts")?, b.opt_ints("dims")?.unwrap_or_default());
-    let (mut v, dims) = if dims.is_empty() {
-        (l.reshape(&x, &[product(&x.shape)])?, vec![0])
-    } else {
-        (x.clone(), dims)
-    };
+    let (mut v, dims) =
+        if dims.is_empty() { (l.reshape(&x, &[product(&x.shape)])?, vec![0]) } else { (x.clone(), dims) };
     for (shift, dim) in shifts.iter().zip(dims) {
         let axis = l.check_rank(&v, dim)?;
         let size = v.shape[axis].clone();
@@ -723,6 +721,3 @@ fn as_strided(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let v = l.node("Gather", &[&flat, &at], vec![int("axis", 0)], x.dtype, vec![SymInt::Known(count as i64)])?;
     one(l.reshape(&v, &shape))
 }
-
-#[allow(dead_code)]
-fn unused(_: ScalarType) {}
