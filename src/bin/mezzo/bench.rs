@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Inputs without a file are random (seed 0 unless another is given). A model is built for the CPU backend on the fly.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A model (ONNX) or an engine file
+    /// A model (ONNX, .pt2, TorchScript) or an engine file
     #[arg(value_name = "MODEL_OR_ENGINE")]
     file: PathBuf,
     #[command(flatten)]

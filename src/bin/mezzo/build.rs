@@ -12,7 +12,7 @@ use std::time::Instant;
 /// Build an engine from a model, and save it to one file
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model (ONNX)
+    /// The model (ONNX, .pt2, TorchScript)
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Where the engine goes
@@ -23,6 +23,8 @@ pub struct Args {
     backend: String,
     #[command(flatten)]
     threads: load::Threads,
+    #[command(flatten)]
+    source: load::Source,
     /// Convert the model first; 'mezzo convert' has more options and a report
     #[arg(long, value_enum)]
     precision: Option<Precision>,
@@ -47,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let progress = Progress::start("loading the model");
     let in_model = |e: Error| e.context(format_args!("'{}'", args.model.display()));
-    let mut model = load::model(&args.model, &progress)?;
+    let mut model = load::model(&args.model, &args.source, &progress)?;
     if let Some(precision) = args.precision {
         progress.phase("converting");
         model = before_build(&model, precision, &args.io).map_err(in_model)?.model;

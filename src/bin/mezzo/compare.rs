@@ -15,10 +15,10 @@ use std::path::PathBuf;
 /// types that B takes. Fails when values are NaN or infinite on one side only, or when a given bound is passed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A model (ONNX) or an engine file: the reference
+    /// A model (ONNX, .pt2, TorchScript) or an engine file: the reference
     #[arg(value_name = "A")]
     a: PathBuf,
-    /// A model (ONNX) or an engine file
+    /// A model (ONNX, .pt2, TorchScript) or an engine file
     #[arg(value_name = "B")]
     b: PathBuf,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Prints what was converted, and every node that stayed in FP32 with its reason. The result has passed the type checker.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model to convert (ONNX)
+    /// The model to convert (ONNX, .pt2, TorchScript)
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// Where the converted model goes; may be IN
@@ -26,6 +26,8 @@ pub struct Args {
     /// The type to convert to
     #[arg(long, value_enum, default_value_t = Precision::Fp16)]
     precision: Precision,
+    #[command(flatten)]
+    source: load::Source,
     #[command(flatten)]
     io: KeepIo,
     /// Keep this input or output in FP32 (repeatable)
@@ -166,7 +168,7 @@ pub fn run(args: &Args) -> Result<()> {
     // Started first: a report that cannot be written is known before the work.
     let report_file = args.report.as_deref().map(|path| report_file(path, args)).transpose()?;
     let progress = Progress::start("loading the model");
-    let model = load::model(&args.input, &progress)?;
+    let model = load::model(&args.input, &args.source, &progress)?;
     progress.phase("running the samples");
     options.ranges = args.samples.ranges(&model, &mezzo::backend::Progress::default())?;
     progress.phase("converting");

@@ -3,7 +3,7 @@
 use crate::progress::Progress;
 use mezzo::backend;
 use mezzo::engine::{Engine, Env, EnvOptions, is_engine_file};
-use mezzo::frontend::onnx;
+use mezzo::frontend::{self, torch};
 use mezzo::model::Model;
 use mezzo::{Result, bail};
 use std::io::Read;
@@ -26,11 +26,40 @@ pub struct Threads {
     threads: u16,
 }
 
+/// The options of all that loads a model.
+#[derive(clap::Args)]
+pub struct Source {
+    /// Shape and type of a TorchScript model's input, as in x=1x3x224x224:fp32; words are dynamic dimensions, parts of
+    /// lists, tuples and dicts are x.0 or x.key, numbers are x=16000; without NAME= the next input (repeatable)
+    #[arg(long, value_name = "NAME=SHAPE:TYPE", value_parser = input_spec)]
+    input_shape: Vec<torch::InputSpec>,
+    /// Turn off the training mode of a PyTorch model that was traced before eval()
+    #[arg(long)]
+    force_eval: bool,
+}
+
+impl Source {
+    fn options(&self) -> frontend::LoadOptions {
+        let torch = torch::Options {
+            inputs: self.input_shape.clone(),
+            force_eval: self.force_eval,
+            ..torch::Options::default()
+        };
+        frontend::LoadOptions { torch, ..frontend::LoadOptions::default() }
+    }
+}
+
+fn input_spec(text: &str) -> std::result::Result<torch::InputSpec, String> {
+    torch::InputSpec::parse(text).map_err(|e| e.to_string())
+}
+
 /// The options of all that executes.
 #[derive(clap::Args)]
 pub struct Execution {
     #[command(flatten)]
     pub threads: Threads,
+    #[command(flatten)]
+    source: Source,
     /// Bytes that the intermediate values of one run may take, as in 500M or 2G; 0 is the machine's memory
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size)]
     memory_limit: usize,
@@ -76,16 +105,16 @@ pub fn is_engine(path: &Path) -> bool {
 }
 
 /// Loads whatever the file holds; the options are for engines.
-pub fn load(path: &Path, options: &backend::LoadOptions, progress: &Progress) -> Result<Loaded> {
+pub fn load(path: &Path, source: &Source, options: &backend::LoadOptions, progress: &Progress) -> Result<Loaded> {
     if is_engine(path) {
         progress.phase("loading the engine");
         return Ok(Loaded::Engine(Engine::load(&environment(), path, options)?));
     }
-    model(path, progress).map(|m| Loaded::Model(Box::new(m)))
+    model(path, source, progress).map(|m| Loaded::Model(Box::new(m)))
 }
 
 /// Loads a model; an engine in its place is an error that says so.
-pub fn model(path: &Path, progress: &Progress) -> Result<Model> {
+pub fn model(path: &Path, source: &Source, progress: &Progress) -> Result<Model> {
     if is_engine(path) {
         bail!(
             InvalidArgument,
@@ -94,7 +123,7 @@ pub fn model(path: &Path, progress: &Progress) -> Result<Model> {
         );
     }
     progress.phase("loading the model");
-    onnx::load_file(path, &onnx::LoadOptions::default())
+    frontend::load_file(path, &source.options())
 }
 
 /// Builds an engine, with progress.
@@ -112,7 +141,7 @@ pub fn build(model: &Model, backend: &str, options: &backend::LoadOptions, progr
 /// An engine from a file of either kind; a model is built for the CPU backend.
 pub fn engine(path: &Path, execution: &Execution, progress: &Progress) -> Result<Arc<Engine>> {
     let options = execution.options();
-    match load(path, &options, progress)? {
+    match load(path, &execution.source, &options, progress)? {
         Loaded::Engine(engine) => Ok(engine),
         Loaded::Model(model) => {
             build(&model, "cpu", &options, progress).map_err(|e| e.context(format_args!("'{}'", path.display())))

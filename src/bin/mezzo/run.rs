@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// that is not a letter, a digit, a dot, an underscore or a hyphen.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A model (ONNX) or an engine file
+    /// A model (ONNX, .pt2, TorchScript) or an engine file
     #[arg(value_name = "MODEL_OR_ENGINE")]
     file: PathBuf,
     #[command(flatten)]

@@ -77,6 +77,11 @@ impl Lowering {
         Ok(self.node_n("If", &[Some(&condition)], attributes, shapes)?.into_iter().map(Tensor::of).collect())
     }
 
+    /// The error of all that could not be lowered so far, if there is any; for a walk that cannot go on.
+    pub fn refuse_all(&self) -> Result<()> {
+        self.report_missing()
+    }
+
     fn report_missing(&self) -> Result<()> {
         if self.missing.is_empty() {
             return Ok(());

@@ -69,13 +69,7 @@ fn parse(line: &'static str) -> Option<Schema> {
                 None => (part, None),
             };
             let (ty, name) = decl.rsplit_once(' ')?;
-            out.push(Param {
-                name,
-                ty: strip_alias(ty),
-                default,
-                keyword_only,
-                written: ty.contains('!'),
-            });
+            out.push(Param { name, ty: strip_alias(ty), default, keyword_only, written: ty.contains('!') });
         }
     }
     let inner = returns.strip_prefix('(').and_then(|r| r.strip_suffix(')'));

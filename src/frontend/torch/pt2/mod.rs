@@ -136,11 +136,9 @@ impl Reader {
         weights: &mut weights::Weights<'_>,
         ranges: &HashMap<String, (Option<i64>, Option<i64>)>,
     ) -> Result<()> {
-        for (kind, field) in [
-            ("parameter", "parameter_name"),
-            ("buffer", "buffer_name"),
-            ("tensor_constant", "tensor_constant_name"),
-        ] {
+        for (kind, field) in
+            [("parameter", "parameter_name"), ("buffer", "buffer_name"), ("tensor_constant", "tensor_constant_name")]
+        {
             let Some(s) = spec.get(kind) else { continue };
             let (arg, name) = (text(&s["arg"]["name"])?, text(&s[field])?);
             let (key, data) = weights.get(name)?;

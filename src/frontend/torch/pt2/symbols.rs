@@ -67,7 +67,10 @@ impl<'a> Parser<'a> {
 
     fn word(&mut self) -> &'a str {
         self.skip();
-        let end = self.rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.' || c == '-')).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.' || c == '-'))
+            .unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
         word
@@ -120,7 +123,8 @@ impl<'a> Parser<'a> {
     }
 
     fn apply(&self, name: &str, args: &[SymInt]) -> Result<SymInt> {
-        let fold = |f: fn(&SymInt, &SymInt) -> SymInt| args.iter().cloned().reduce(|a, b| f(&a, &b)).ok_or_else(|| self.bad());
+        let fold =
+            |f: fn(&SymInt, &SymInt) -> SymInt| args.iter().cloned().reduce(|a, b| f(&a, &b)).ok_or_else(|| self.bad());
         let zero = || err!(InvalidFile, "a size is divided by zero");
         match (name, args) {
             ("Integer", [v]) | ("ToFloat" | "TruncToInt" | "Identity", [v]) => Ok(v.clone()),
@@ -156,7 +160,9 @@ mod tests {
 
     #[test]
     fn broken_expressions_are_errors() {
-        for text in ["", "Add(", "Symbol(", "Add(Integer(1)", "Foo(Integer(1))", "Mod(Integer(1), Integer(0))", "Symbol('a"] {
+        for text in
+            ["", "Add(", "Symbol(", "Add(Integer(1)", "Foo(Integer(1))", "Mod(Integer(1), Integer(0))", "Symbol('a"]
+        {
             assert!(expression(text).is_err(), "{text}");
         }
         assert!(expression(&"Add(".repeat(100_000)).is_err());

@@ -20,7 +20,8 @@ impl<'a> Weights<'a> {
     /// Reads the tables.
     pub fn open(archive: &'a Archive, root: &str) -> Result<Self> {
         let mut tables = Vec::new();
-        for (folder, table) in [("weights", "model_weights_config.json"), ("constants", "model_constants_config.json")] {
+        for (folder, table) in [("weights", "model_weights_config.json"), ("constants", "model_constants_config.json")]
+        {
             let folder = format!("{root}data/{folder}/");
             let path = format!("{folder}{table}");
             if let Some(bytes) = archive.get(&path)? {

@@ -210,7 +210,9 @@ fn from_start(l: &mut Lowering, v: &Value, size: &SymInt) -> Result<Value> {
         let fixed: Option<Vec<_>> = known
             .iter()
             .map(|n| match n {
-                super::super::Num::Int(i) if i.known().is_some_and(|i| i < 0) => Some(super::super::Num::Int(i.plus(size))),
+                super::super::Num::Int(i) if i.known().is_some_and(|i| i < 0) => {
+                    Some(super::super::Num::Int(i.plus(size)))
+                }
                 super::super::Num::Int(i) => Some(super::super::Num::Int(i.clone())),
                 _ => None,
             })

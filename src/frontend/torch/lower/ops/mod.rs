@@ -5,6 +5,7 @@ mod elementwise;
 mod factory;
 mod indexing;
 mod linear;
+mod more;
 mod nn;
 mod recurrent;
 mod reduce;
@@ -20,12 +21,13 @@ pub(super) use shape::{part_sizes, permutation};
 
 type Entry = (&'static str, Handler);
 
-const TABLES: [&[Entry]; 9] = [
+const TABLES: [&[Entry]; 10] = [
     attention::TABLE,
     elementwise::TABLE,
     factory::TABLE,
     indexing::TABLE,
     linear::TABLE,
+    more::TABLE,
     nn::TABLE,
     recurrent::TABLE,
     reduce::TABLE,
@@ -49,4 +51,3 @@ fn first(b: &Bound) -> crate::Result<Value> {
 fn one(v: crate::Result<Value>) -> crate::Result<Out> {
     v.map(Out::One)
 }
-

@@ -32,8 +32,12 @@ pub(super) const TABLE: &[Entry] = &[
     ("native_group_norm", group_norm),
     ("local_response_norm", |l, b| {
         let x = b.tensor("input")?;
-        let attributes =
-            vec![int("size", b.int("size")?), float("alpha", b.float("alpha")?), float("beta", b.float("beta")?), float("bias", b.float("k")?)];
+        let attributes = vec![
+            int("size", b.int("size")?),
+            float("alpha", b.float("alpha")?),
+            float("beta", b.float("beta")?),
+            float("bias", b.float("k")?),
+        ];
         one(l.node("LRN", &[&x], attributes, x.dtype, x.shape.clone()))
     }),
     ("softmax", |l, b| softmax(l, b, "Softmax")),
@@ -207,7 +211,10 @@ fn batch_norm(l: &mut Lowering, b: &Bound) -> Result<Out> {
         bail!(Unsupported, "it is in training mode; call eval() on the model before saving it");
     }
     let (Some(mean), Some(var)) = (b.opt("running_mean"), b.opt("running_var")) else {
-        bail!(Unsupported, "it has no running statistics, so that one sample's result depends on the others of its batch")
+        bail!(
+            Unsupported,
+            "it has no running statistics, so that one sample's result depends on the others of its batch"
+        )
     };
     let n = vec![channels(&x)?];
     // ONNX counts the scale's type apart from the operand's; PyTorch's mixed form keeps float32 statistics.
@@ -537,7 +544,13 @@ fn adaptive_windows(l: &mut Lowering, x: &Value, sizes: &[SymInt], max: bool) ->
         for j in 0..m {
             let (start, end) = (j * n / m, ((j + 1) * n + m - 1) / m);
             let part = l.slice(&v, axis, &SymInt::Known(start), &SymInt::Known(end), 1)?;
-            parts.push(super::reduce::reduce(l, if max { "ReduceMax" } else { "ReduceMean" }, &part, &[axis as i64], true)?);
+            parts.push(super::reduce::reduce(
+                l,
+                if max { "ReduceMax" } else { "ReduceMean" },
+                &part,
+                &[axis as i64],
+                true,
+            )?);
         }
         v = l.concat(&parts, axis)?;
     }
@@ -588,13 +601,16 @@ fn resize(l: &mut Lowering, b: &Bound, mode: &str, coordinates: &str) -> Result<
     let mut attributes = vec![string("coordinate_transformation_mode", coordinates), string("mode", mode)];
     if mode == "nearest" {
         // The exact form takes the middle's pixel: rounding half up to the next one, as floor(x + 0.5) would.
-        attributes.push(string("nearest_mode", if coordinates == "half_pixel" { "round_prefer_ceil" } else { "floor" }));
+        attributes
+            .push(string("nearest_mode", if coordinates == "half_pixel" { "round_prefer_ceil" } else { "floor" }));
     }
     if mode == "cubic" {
         attributes.push(float("cubic_coeff_a", if b.op.contains("_aa") { -0.5 } else { -0.75 }));
     }
     if b.op.contains("_aa") {
+        // PyTorch leaves out what lies beyond the edges and scales the other weights up.
         attributes.push(int("antialias", 1));
+        attributes.push(int("exclude_outside", 1));
     }
     let known: Option<Vec<f64>> = scales.iter().copied().collect();
     let out = vec![(x.dtype, shape.clone())];
@@ -627,8 +643,11 @@ fn grid_sample(l: &mut Lowering, b: &Bound) -> Result<Out> {
     };
     let mut shape = x.shape[..2].to_vec();
     shape.extend_from_slice(&grid.shape[1..grid.rank().saturating_sub(1)]);
-    let attributes =
-        vec![int("align_corners", i64::from(b.bool("align_corners")?)), string("mode", mode), string("padding_mode", padding)];
+    let attributes = vec![
+        int("align_corners", i64::from(b.bool("align_corners")?)),
+        string("mode", mode),
+        string("padding_mode", padding),
+    ];
     one(l.node("GridSample", &[&x, &grid], attributes, x.dtype, shape))
 }
 
@@ -641,10 +660,14 @@ fn im2col(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let mut counts = Vec::new();
     for i in 0..2 {
         let axis = 2 + 2 * i;
-        let Some(n) = v.shape[axis].known() else { bail!(Unsupported, "windows over a symbolic size have no ONNX form") };
+        let Some(n) = v.shape[axis].known() else {
+            bail!(Unsupported, "windows over a symbolic size have no ONNX form")
+        };
         let count = (n - dilation[i] * (kernel[i] - 1) - 1).div_euclid(stride[i].max(1)) + 1;
-        let at: Vec<i64> =
-            (0..kernel[i]).flat_map(|k| (0..count).map(move |c| (k, c))).map(|(k, c)| k * dilation[i] + c * stride[i]).collect();
+        let at: Vec<i64> = (0..kernel[i])
+            .flat_map(|k| (0..count).map(move |c| (k, c)))
+            .map(|(k, c)| k * dilation[i] + c * stride[i])
+            .collect();
         let at = l.vector(&at);
         let at = l.reshape(&at, &[SymInt::Known(kernel[i]), SymInt::Known(count)])?;
         let mut shape = v.shape.clone();
@@ -670,7 +693,9 @@ fn col2im(l: &mut Lowering, b: &Bound) -> Result<Out> {
         ints("pads", &twice(&padding)),
         ints("strides", &spread(b, "stride", 2, 1)?),
     ];
-    let c = x.shape[1].floor_div(&SymInt::Known(kernel.iter().product())).ok_or_else(|| err!(ShapeMismatch, "no kernel"))?;
+    let c = x.shape[1]
+        .floor_div(&SymInt::Known(kernel.iter().product()))
+        .ok_or_else(|| err!(ShapeMismatch, "no kernel"))?;
     let shape = [x.shape[0].clone(), c].into_iter().chain(size.iter().map(|s| SymInt::Known(*s))).collect();
     let v = l.node("Col2Im", &[&x, &image, &block], attributes, x.dtype, shape)?;
     one(unbatched(l, v, added))

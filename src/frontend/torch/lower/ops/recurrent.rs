@@ -5,8 +5,8 @@ use super::super::sym::SymInt;
 use super::super::value::Value;
 use super::super::{Bound, Lowering, Out};
 use super::Entry;
-use super::linear::linear_values;
 use super::elementwise::{binary, unary};
+use super::linear::linear_values;
 use crate::model::AttributeValue;
 use crate::{Result, bail, err};
 use bytes::Bytes;
@@ -107,8 +107,10 @@ fn layers(l: &mut Lowering, b: &Bound, op: &str, activation: &str) -> Result<Out
         let state_shape = vec![n.clone(), batch.clone(), h.clone()];
         let mut outputs = vec![(v.dtype, vec![steps.clone(), n.clone(), batch.clone(), h])];
         outputs.extend(states.iter().map(|_| (v.dtype, state_shape.clone())));
-        let mut attributes =
-            vec![string("direction", if directions == 2 { "bidirectional" } else { "forward" }), int("hidden_size", hidden)];
+        let mut attributes = vec![
+            string("direction", if directions == 2 { "bidirectional" } else { "forward" }),
+            int("hidden_size", hidden),
+        ];
         if op == "GRU" {
             attributes.push(int("linear_before_reset", 1));
         }

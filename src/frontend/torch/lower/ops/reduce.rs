@@ -275,7 +275,8 @@ fn diff(l: &mut Lowering, b: &Bound) -> Result<Out> {
         x = l.concat(&parts, axis)?;
     }
     for _ in 0..b.int("n")?.clamp(0, 16) {
-        let size = x.shape.get(axis).cloned().ok_or_else(|| err!(ShapeMismatch, "no dimension to take differences of"))?;
+        let size =
+            x.shape.get(axis).cloned().ok_or_else(|| err!(ShapeMismatch, "no dimension to take differences of"))?;
         let head = l.slice(&x, axis, &SymInt::Known(0), &size.minus(&SymInt::Known(1)), 1)?;
         let tail = l.slice(&x, axis, &SymInt::Known(1), &size, 1)?;
         if x.dtype == DataType::Bool {

@@ -40,6 +40,13 @@ pub(super) const TABLE: &[Entry] = &[
     ("split_with_sizes", split),
     ("chunk", split),
     ("tensor_split", split),
+    ("unsafe_split", split),
+    ("unsafe_split_with_sizes", split),
+    ("unsafe_chunk", |l, b| {
+        let mut chunked = b.clone();
+        chunked.op = "aten::chunk".into();
+        split(l, &chunked)
+    }),
     ("unbind", unbind),
     ("cat", cat),
     ("concat", cat),
