@@ -16,7 +16,6 @@ pub use sniff::looks_like_torch;
 
 use crate::model::Model;
 use crate::{Result, bail, err};
-use archive::Archive;
 use bytes::Bytes;
 
 /// The walk is recursive like the programs it walks; its depth is bounded so that this is enough.
@@ -43,14 +42,4 @@ pub fn load_bytes(bytes: Bytes, options: &Options) -> Result<Model> {
         let thread = thread.map_err(|e| crate::Error::io("cannot start a thread to read the archive", &e))?;
         thread.join().unwrap_or_else(|_| Err(err!(Internal, "reading the PyTorch archive failed within the library")))
     })
-}
-
-impl pt2::Entries for Archive {
-    fn names(&self) -> Vec<String> {
-        Archive::names(self).map(str::to_owned).collect()
-    }
-
-    fn get(&self, name: &str) -> Result<Bytes> {
-        self.need(name)
-    }
 }

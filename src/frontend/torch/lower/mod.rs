@@ -22,6 +22,8 @@ mod promote;
 mod schema;
 mod shapes;
 mod sym;
+#[cfg(test)]
+mod tests;
 mod value;
 mod views;
 
@@ -29,7 +31,7 @@ pub use args::{Arg, Bound, Location};
 pub use sym::{Atom, SymInt, product};
 pub use value::{Num, Tensor, Value, ValueData};
 
-use crate::model::{DataType, Initializer, Name, Node, Tensor as Constant, ValueInfo};
+use crate::model::{DataType, Initializer, Name, Node, ValueInfo};
 use crate::{Result, bail};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
@@ -274,10 +276,4 @@ impl Lowering {
         }
         Ok((if dim < 0 { dim + rank } else { dim }) as usize)
     }
-}
-
-/// An empty constant of that type, for the rare operators that need one.
-#[allow(dead_code)]
-pub(super) fn is_constant(v: &Value) -> Option<&Constant> {
-    v.constant.as_ref()
 }

@@ -5,7 +5,6 @@ use super::emit::ints;
 use super::sym::SymInt;
 use super::value::{State, Tensor, Value, View};
 use super::{Handler, Lowering, Out};
-use crate::model::DataType;
 use crate::{Result, bail, err};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -234,10 +233,4 @@ pub(super) fn strided(
     let update = l.transpose(value, &order)?;
     let front = l.node("ScatterND", &[&front, &indices, &update], vec![], base.dtype, front.shape.clone())?;
     l.node("Transpose", &[&front], vec![ints("perm", &inverse)], base.dtype, base.shape.clone())
-}
-
-/// True for types whose values are only moved, never computed with.
-#[allow(dead_code)]
-pub(super) fn movable(t: DataType) -> bool {
-    t != DataType::String
 }

@@ -9,10 +9,10 @@ mod symbols;
 mod walk;
 mod weights;
 
+use super::archive::Archive;
 use super::lower::{Dim, Lowering, Tensor};
 use crate::model::Model;
 use crate::{Result, bail, err};
-use bytes::Bytes;
 use serde_json::Value as Json;
 use std::collections::HashMap;
 
@@ -36,31 +36,22 @@ pub struct Options {
     pub mutations: Mutations,
 }
 
-/// The archive's entries.
-pub trait Entries {
-    /// Names of all entries.
-    fn names(&self) -> Vec<String>;
-    /// The bytes of one; views of the archive where it is stored.
-    fn get(&self, name: &str) -> Result<Bytes>;
-}
-
 /// True if entries of those names make a `.pt2` archive.
 pub fn is_pt2<'a>(names: impl IntoIterator<Item = &'a str>) -> bool {
     names.into_iter().any(|n| n.ends_with("models/model.json"))
 }
 
 /// A model from an archive's entries.
-pub fn read(entries: &dyn Entries, options: &Options) -> Result<Model> {
-    let names = entries.names();
-    let Some(main) = names.iter().find(|n| n.ends_with("models/model.json")) else {
+pub fn read(archive: &Archive, options: &Options) -> Result<Model> {
+    let Some(main) = archive.names().find(|n| n.ends_with("models/model.json")) else {
         bail!(InvalidFile, "the archive holds no models/model.json: it was not written by torch.export.save")
     };
     let root = main.strip_suffix("models/model.json").unwrap_or("").to_owned();
     let byteorder = format!("{root}byteorder");
-    if names.contains(&byteorder) && entries.get(&byteorder)?.trim_ascii() != b"little" {
+    if archive.get(&byteorder)?.is_some_and(|b| b.trim_ascii() != b"little") {
         bail!(Unsupported, "the archive was written on a big-endian machine; save it on a little-endian one");
     }
-    let json = parse(&entries.get(main)?, "models/model.json")?;
+    let json = parse(&archive.need(main)?, "models/model.json")?;
     let major = json["schema_version"]["major"].as_u64().unwrap_or(0);
     if major != MAJOR {
         bail!(
@@ -68,7 +59,7 @@ pub fn read(entries: &dyn Entries, options: &Options) -> Result<Model> {
             "the program has version {major} of torch.export's schema, but {MAJOR} is read: save it again with torch 2.6 or later"
         );
     }
-    let weights = weights::Weights::open(entries, &root, &names)?;
+    let weights = weights::Weights::open(archive, &root)?;
     let reader = Reader { l: Lowering::new(), env: HashMap::new(), buffers: Vec::new() };
     reader.program(&json, weights, options)
 }

@@ -1,6 +1,7 @@
 //! Parameters, buffers and constants: raw bytes beside a table of their shapes.
 
-use super::{Entries, args, items, parse, text};
+use super::{args, items, parse, text};
+use crate::frontend::torch::archive::Archive;
 use crate::frontend::torch::lower::TensorData;
 use crate::{Result, bail, err};
 use serde_json::Value as Json;
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 
 /// The tables of an archive.
 pub struct Weights<'a> {
-    entries: &'a dyn Entries,
+    archive: &'a Archive,
     /// Folder and table, for weights and constants.
     tables: Vec<(String, Json)>,
     /// What has been read, so that tied weights have one key.
@@ -17,18 +18,18 @@ pub struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     /// Reads the tables.
-    pub fn open(entries: &'a dyn Entries, root: &str, names: &[String]) -> Result<Self> {
+    pub fn open(archive: &'a Archive, root: &str) -> Result<Self> {
         let mut tables = Vec::new();
         for (folder, table) in [("weights", "model_weights_config.json"), ("constants", "model_constants_config.json")]
         {
             let folder = format!("{root}data/{folder}/");
             let path = format!("{folder}{table}");
-            if names.contains(&path) {
-                let mut json = parse(&entries.get(&path)?, table)?;
+            if let Some(bytes) = archive.get(&path)? {
+                let mut json = parse(&bytes, table)?;
                 tables.push((folder, json["config"].take()));
             }
         }
-        Ok(Weights { entries, tables, keys: HashMap::new() })
+        Ok(Weights { archive, tables, keys: HashMap::new() })
     }
 
     /// The tensor of that name, with the key that all tensors tied to it have.
@@ -54,7 +55,7 @@ impl<'a> Weights<'a> {
             sizes: numbers("sizes")?,
             strides: numbers("strides")?,
             offset: meta["storage_offset"]["as_int"].as_i64().unwrap_or(0),
-            storage: self.entries.get(&format!("{folder}{path}"))?,
+            storage: self.archive.need(&format!("{folder}{path}"))?,
         };
         let same = format!("{folder}{path} {:?} {:?} {:?} {}", data.dtype, data.sizes, data.strides, data.offset);
         let key = self.keys.entry(same).or_insert_with(|| name.to_owned()).clone();

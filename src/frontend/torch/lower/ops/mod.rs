@@ -1,13 +1,19 @@
 //! The lowerings, one table a file. A handler serves all overloads of its name and, through the call, its in-place form.
 
+mod attention;
 mod elementwise;
+mod factory;
 mod indexing;
 mod linear;
+mod more;
+mod nn;
+mod recurrent;
+mod reduce;
 mod shape;
 
 use super::args::Bound;
 use super::value::Value;
-use super::{Handler, Lowering, Out};
+use super::{Handler, Out};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -15,19 +21,24 @@ pub(super) use shape::{part_sizes, permutation};
 
 type Entry = (&'static str, Handler);
 
+const TABLES: [&[Entry]; 10] = [
+    attention::TABLE,
+    elementwise::TABLE,
+    factory::TABLE,
+    indexing::TABLE,
+    linear::TABLE,
+    more::TABLE,
+    nn::TABLE,
+    recurrent::TABLE,
+    reduce::TABLE,
+    shape::TABLE,
+];
+
 /// The handler of an operator ("aten::add").
 pub(super) fn handler(op: &str) -> Option<Handler> {
     static TABLE: OnceLock<HashMap<&'static str, Handler>> = OnceLock::new();
-    let table = TABLE.get_or_init(|| {
-        [elementwise::TABLE, indexing::TABLE, linear::TABLE, shape::TABLE].into_iter().flatten().copied().collect()
-    });
+    let table = TABLE.get_or_init(|| TABLES.into_iter().flatten().copied().collect());
     table.get(op.strip_prefix("aten::").unwrap_or(op)).copied()
-}
-
-/// The names of all operators with a lowering.
-#[cfg(test)]
-pub(super) fn names() -> Vec<&'static str> {
-    [elementwise::TABLE, indexing::TABLE, linear::TABLE, shape::TABLE].into_iter().flatten().map(|(n, _)| *n).collect()
 }
 
 /// The first argument, whatever its name is.
@@ -40,6 +51,3 @@ fn first(b: &Bound) -> crate::Result<Value> {
 fn one(v: crate::Result<Value>) -> crate::Result<Out> {
     v.map(Out::One)
 }
-
-#[allow(dead_code)]
-fn unused(_: &mut Lowering) {}

@@ -5,7 +5,7 @@ use super::super::host;
 use super::super::promote::{number, promote};
 use super::super::sym::{SymInt, product};
 use super::super::value::{Num, Value};
-use super::super::{Arg, Bound, Lowering, Out, ScalarType};
+use super::super::{Arg, Bound, Lowering, Out};
 use super::{Entry, first, one};
 use crate::model::DataType;
 use crate::{Result, bail, err};
@@ -40,6 +40,13 @@ pub(super) const TABLE: &[Entry] = &[
     ("split_with_sizes", split),
     ("chunk", split),
     ("tensor_split", split),
+    ("unsafe_split", split),
+    ("unsafe_split_with_sizes", split),
+    ("unsafe_chunk", |l, b| {
+        let mut chunked = b.clone();
+        chunked.op = "aten::chunk".into();
+        split(l, &chunked)
+    }),
     ("unbind", unbind),
     ("cat", cat),
     ("concat", cat),
@@ -721,6 +728,3 @@ fn as_strided(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let v = l.node("Gather", &[&flat, &at], vec![int("axis", 0)], x.dtype, vec![SymInt::Known(count as i64)])?;
     one(l.reshape(&v, &shape))
 }
-
-#[allow(dead_code)]
-fn unused(_: ScalarType) {}
