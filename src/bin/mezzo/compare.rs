@@ -44,10 +44,10 @@ fn bound(text: &str) -> std::result::Result<f64, String> {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
-    let a = load::engine(&args.a, &args.execution, &progress)?;
-    let b = load::engine(&args.b, &args.execution, &progress)?;
+    let a = load::engine(&args.a, &args.inputs.source, &args.execution, &progress)?;
+    let b = load::engine(&args.b, &args.inputs.source, &args.execution, &progress)?;
     progress.phase("reading the inputs");
-    let inputs = args.inputs.gather(&a.info().inputs, Some(0))?;
+    let inputs = args.inputs.of(&args.a).gather(&a.info().inputs, Some(0))?;
     progress.phase("running both");
     let comparison = compare(&a, &b, &inputs.values)?;
     drop(progress);

@@ -27,8 +27,6 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Precision::Fp16)]
     precision: Precision,
     #[command(flatten)]
-    source: load::Source,
-    #[command(flatten)]
     io: KeepIo,
     /// Keep this input or output in FP32 (repeatable)
     #[arg(long, value_name = "NAME")]
@@ -168,9 +166,9 @@ pub fn run(args: &Args) -> Result<()> {
     // Started first: a report that cannot be written is known before the work.
     let report_file = args.report.as_deref().map(|path| report_file(path, args)).transpose()?;
     let progress = Progress::start("loading the model");
-    let model = load::model(&args.input, &args.source, &progress)?;
+    let model = load::model(&args.input, &args.samples.inputs.source, &progress)?;
     progress.phase("running the samples");
-    options.ranges = args.samples.ranges(&model, &mezzo::backend::Progress::default())?;
+    options.ranges = args.samples.of(&args.input).ranges(&model, &mezzo::backend::Progress::default())?;
     progress.phase("converting");
     let in_input = |e: mezzo::Error| e.context(format_args!("'{}'", args.input.display()));
     let Converted { model, report } = precision::convert(&model, &options).map_err(in_input)?;

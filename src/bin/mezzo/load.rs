@@ -27,30 +27,35 @@ pub struct Threads {
 }
 
 /// The options of all that loads a model.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Source {
-    /// Shape and type of a TorchScript model's input, as in x=1x3x224x224:fp32; words are dynamic dimensions, parts of
-    /// lists, tuples and dicts are x.0 or x.key, numbers are x=16000; without NAME= the next input (repeatable)
-    #[arg(long, value_name = "NAME=SHAPE:TYPE", value_parser = input_spec)]
-    input_shape: Vec<torch::InputSpec>,
+    /// The shape of an input of random values, as in image=1x3x224x224; and, for every input of a TorchScript archive,
+    /// its shape and type, as in x=1x3x224x224:fp32: words are dynamic dimensions, parts of lists, tuples and dicts are
+    /// x.0 and x.key, numbers x=16000; without NAME= it is the next input (repeatable)
+    #[arg(long, value_name = "NAME=SHAPE[:TYPE]")]
+    pub input_shape: Vec<String>,
     /// Turn off the training mode of a PyTorch model that was traced before eval()
     #[arg(long)]
-    force_eval: bool,
+    pub force_eval: bool,
 }
 
 impl Source {
-    fn options(&self) -> frontend::LoadOptions {
-        let torch = torch::Options {
-            inputs: self.input_shape.clone(),
-            force_eval: self.force_eval,
-            ..torch::Options::default()
+    fn options(&self, path: &Path) -> Result<frontend::LoadOptions> {
+        let inputs = match is_archive(path) {
+            true => self.input_shape.iter().map(|text| torch::InputSpec::parse(text)).collect::<Result<_>>()?,
+            false => Vec::new(),
         };
-        frontend::LoadOptions { torch, ..frontend::LoadOptions::default() }
+        let torch = torch::Options { inputs, force_eval: self.force_eval, ..torch::Options::default() };
+        Ok(frontend::LoadOptions { torch, ..frontend::LoadOptions::default() })
     }
 }
 
-fn input_spec(text: &str) -> std::result::Result<torch::InputSpec, String> {
-    torch::InputSpec::parse(text).map_err(|e| e.to_string())
+/// True for a zip archive: of the files that are loaded, PyTorch's.
+pub fn is_archive(path: &Path) -> bool {
+    let mut start = [0; 4];
+    std::fs::metadata(path).is_ok_and(|m| m.is_file())
+        && std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok()
+        && torch::archive::is_zip(&start)
 }
 
 /// The options of all that executes.
@@ -58,8 +63,6 @@ fn input_spec(text: &str) -> std::result::Result<torch::InputSpec, String> {
 pub struct Execution {
     #[command(flatten)]
     pub threads: Threads,
-    #[command(flatten)]
-    source: Source,
     /// Bytes that the intermediate values of one run may take, as in 500M or 2G; 0 is the machine's memory
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size)]
     memory_limit: usize,
@@ -123,7 +126,7 @@ pub fn model(path: &Path, source: &Source, progress: &Progress) -> Result<Model>
         );
     }
     progress.phase("loading the model");
-    frontend::load_file(path, &source.options())
+    frontend::load_file(path, &source.options(path)?)
 }
 
 /// Builds an engine, with progress.
@@ -139,9 +142,9 @@ pub fn build(model: &Model, backend: &str, options: &backend::LoadOptions, progr
 }
 
 /// An engine from a file of either kind; a model is built for the CPU backend.
-pub fn engine(path: &Path, execution: &Execution, progress: &Progress) -> Result<Arc<Engine>> {
+pub fn engine(path: &Path, source: &Source, execution: &Execution, progress: &Progress) -> Result<Arc<Engine>> {
     let options = execution.options();
-    match load(path, &execution.source, &options, progress)? {
+    match load(path, source, &options, progress)? {
         Loaded::Engine(engine) => Ok(engine),
         Loaded::Model(model) => {
             build(&model, "cpu", &options, progress).map_err(|e| e.context(format_args!("'{}'", path.display())))
