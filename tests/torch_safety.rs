@@ -147,7 +147,9 @@ fn files_without_a_program_are_called_by_their_name() {
 #[test]
 fn broken_source_is_one_error() {
     let with = |source: &str| archive(&pickle(0, 4, 1, 4), source, &[0; 16]);
-    let body = |line: &str| format!("class M(Module):\n  w : Tensor\n  def forward(self, x: Tensor) -> Tensor:\n    {line}\n    return x\n");
+    let body = |line: &str| {
+        format!("class M(Module):\n  w : Tensor\n  def forward(self, x: Tensor) -> Tensor:\n    {line}\n    return x\n")
+    };
     refused(with(&body("y = [(lambda: 1)()]")), "__torch__.py");
     refused(with(&body("import os")), "import");
     refused(with(&body(&format!("y = {}1{}", "(".repeat(5000), ")".repeat(5000)))), "nested deeper");

@@ -51,7 +51,7 @@ pub enum Kind {
     If { condition: Expr, yes: Vec<Statement>, no: Vec<Statement> },
     While { condition: Expr, body: Vec<Statement> },
     For { target: Expr, items: Expr, body: Vec<Statement> },
-    With { context: Vec<(Expr, Option<Expr>)>, body: Vec<Statement> },
+    With { body: Vec<Statement> },
     Return(Option<Expr>),
 }
 
@@ -73,8 +73,6 @@ pub struct Function {
     pub name: Rc<str>,
     /// Its parameters, `self` included.
     pub parameters: Vec<Parameter>,
-    /// Its declared result.
-    pub result: Option<Expr>,
     /// Its statements.
     pub body: Vec<Statement>,
     /// The file it stands in.
@@ -86,8 +84,6 @@ pub struct Function {
 pub struct Field {
     /// Its name.
     pub name: Rc<str>,
-    /// Its type.
-    pub ty: Option<Expr>,
     /// Its value, for `Final` ones and members of enumerations.
     pub value: Option<Expr>,
 }

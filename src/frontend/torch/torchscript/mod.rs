@@ -3,6 +3,7 @@
 
 mod ast;
 mod attributes;
+mod composed;
 mod control;
 mod eval;
 mod host;

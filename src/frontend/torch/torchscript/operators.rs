@@ -27,6 +27,9 @@ impl Evaluator {
 
     /// A call that only the lowering can make.
     pub fn lowered(&mut self, op: &str, mut given: Vec<Val>, mut named: Named) -> Result<Val> {
+        if let Some(val) = self.composed(op, &given, &named)? {
+            return Ok(val);
+        }
         self.inference_form(op, &mut given)?;
         super::upgrade::adapt(self.program.version, op, &mut given, &mut named);
         let positional = given.iter().map(Val::arg).collect::<Result<Vec<_>>>().map_err(|e| e.context(op))?;

@@ -23,12 +23,6 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Definition>> {
     done.map_err(|e| place(e.context(format_args!("line {}", parser.line()))))
 }
 
-/// Reads one expression, for tests of what types and values may look like.
-#[cfg(test)]
-pub fn expression(text: &str) -> Result<Expr> {
-    Parser { tokens: tokens(text)?, at: 0, depth: 0, file: "".into() }.expr()
-}
-
 impl Parser {
     fn peek(&self) -> &Token {
         self.tokens.get(self.at).map_or(&Token::End, |(t, _)| t)
@@ -132,10 +126,12 @@ impl Parser {
                 break;
             }
         }
-        let result = if self.eat(b'>') { Some(self.expr()?) } else { None };
+        if self.eat(b'>') {
+            self.expr()?;
+        }
         self.expect(b':')?;
         let body = self.block()?;
-        Ok(Function { name, parameters, result, body, file: self.file.clone() })
+        Ok(Function { name, parameters, body, file: self.file.clone() })
     }
 
     fn class(&mut self) -> Result<Class> {
@@ -171,13 +167,15 @@ impl Parser {
     /// `name : type`, `name : Final[type] = value`, `NAME = value` or `__annotations__["0"] = type`.
     fn field(&mut self) -> Result<Field> {
         let target = self.expr()?;
-        let ty = if self.eat(b':') { Some(self.expr()?) } else { None };
+        if self.eat(b':') {
+            self.expr()?;
+        }
         let value = if self.eat(b'=') { Some(self.expr()?) } else { None };
         self.newline()?;
         match target {
-            Expr::Name(name) => Ok(Field { name, ty, value }),
+            Expr::Name(name) => Ok(Field { name, value }),
             Expr::Subscript(of, index) if *of == Expr::Name("__annotations__".into()) => match index.as_slice() {
-                [Expr::Str(name)] => Ok(Field { name: name.clone(), ty: value, value: None }),
+                [Expr::Str(name)] => Ok(Field { name: name.clone(), value: None }),
                 _ => bail!(InvalidFile, "an attribute's name must be a string"),
             },
             _ => bail!(InvalidFile, "an attribute or a method expected"),
@@ -228,17 +226,17 @@ impl Parser {
             return Ok(Kind::For { target, items, body: self.block()? });
         }
         if self.eat_word("with") {
-            let mut context = Vec::new();
             loop {
-                let manager = self.expr()?;
-                let target = if self.eat_word("as") { Some(self.expr()?) } else { None };
-                context.push((manager, target));
+                self.expr()?;
+                if self.eat_word("as") {
+                    self.expr()?;
+                }
                 if !self.eat(b',') {
                     break;
                 }
             }
             self.expect(b':')?;
-            return Ok(Kind::With { context, body: self.block()? });
+            return Ok(Kind::With { body: self.block()? });
         }
         let kind = self.simple()?;
         self.newline()?;
