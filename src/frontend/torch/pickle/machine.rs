@@ -273,7 +273,9 @@ impl<'a> Machine<'a> {
     fn set(&mut self, items: Vec<Id>) -> Result<()> {
         let dict = self.top()?;
         match self.get_mut(dict) {
-            Some(Object::Dict(to)) if items.len() % 2 == 0 => to.extend(items.chunks_exact(2).map(|p| (p[0], p[1]))),
+            Some(Object::Dict(to)) if items.len().is_multiple_of(2) => {
+                to.extend(items.chunks_exact(2).map(|p| (p[0], p[1])))
+            }
             _ => bail!(InvalidFile, "it sets items of what is no dict: the pickle is damaged"),
         }
         Ok(())

@@ -34,6 +34,14 @@ impl Evaluator {
                     return self.annotated(&number, val.clone()).map(Some);
                 }
             }
+            "dict" if matches!(given, [] | [Val::List(_)]) => {
+                let pairs = given.first().and_then(Val::items).unwrap_or_default();
+                let pairs = pairs.iter().filter_map(|p| match p.items()?.as_slice() {
+                    [key, value] => Some((key.clone(), value.clone())),
+                    _ => None,
+                });
+                return Ok(Some(Val::Dict(Rc::new(std::cell::RefCell::new(pairs.collect())))));
+            }
             "_unwrap_optional" => return Ok(given.first().cloned()),
             "__range_length" | "__derive_index" => return self.range_part(name, given).map(Some),
             "__not__" => {

@@ -27,6 +27,9 @@ enum Held {
     Other(Val),
 }
 
+/// A module, its attribute that is an input of the model, and the full name.
+pub type HeldTensor = (Rc<Instance>, Rc<str>, String);
+
 /// What is given and still unused.
 struct Given<'a> {
     specs: Vec<(&'a InputSpec, bool)>,
@@ -298,11 +301,7 @@ fn dim(path: &str, name: &str, d: &SymInt) -> Result<Dim> {
 }
 
 /// Makes the attributes what they were after the first walk, tensors as inputs of the model.
-pub fn set_state(
-    e: &mut Evaluator,
-    root: &Rc<Instance>,
-    state: &[State],
-) -> Result<Vec<(Rc<Instance>, Rc<str>, String)>> {
+pub fn set_state(e: &mut Evaluator, root: &Rc<Instance>, state: &[State]) -> Result<Vec<HeldTensor>> {
     let mut held = Vec::new();
     for item in state {
         let mut object = root.clone();
@@ -326,11 +325,7 @@ pub fn set_state(
 }
 
 /// What the program made of its state, as outputs.
-pub fn state_outputs(
-    e: &mut Evaluator,
-    held: &[(Rc<Instance>, Rc<str>, String)],
-    out: &mut Vec<(String, Tensor)>,
-) -> Result<()> {
+pub fn state_outputs(e: &mut Evaluator, held: &[HeldTensor], out: &mut Vec<(String, Tensor)>) -> Result<()> {
     for (object, name, full) in held {
         match e.attribute(object, name)? {
             Val::Tensor(t) => out.push((format!("state.{full}.next"), t)),

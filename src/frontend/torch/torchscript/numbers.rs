@@ -81,10 +81,10 @@ pub fn binary(name: &str, a: &Num, b: &Num) -> Option<Option<Val>> {
         Num::Bool(b) => Some(SymInt::Known(i64::from(*b))),
         Num::Float(_) => None,
     };
-    if let (Some(x), Some(y)) = (whole(a), whole(b)) {
-        if let Some(v) = integers(name, &x, &y) {
-            return Some(v);
-        }
+    if let (Some(x), Some(y)) = (whole(a), whole(b))
+        && let Some(v) = integers(name, &x, &y)
+    {
+        return Some(v);
     }
     let (x, y) = (a.as_f64(), b.as_f64());
     let float = |f: fn(f64, f64) -> f64| Some(x.zip(y).map(|(x, y)| Val::Float(f(x, y))));

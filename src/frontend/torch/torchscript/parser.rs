@@ -8,6 +8,9 @@ use std::rc::Rc;
 /// Nesting of expressions and blocks.
 const MAX_DEPTH: usize = 500;
 
+/// Positional and named arguments.
+type Arguments = (Vec<Expr>, Vec<(Rc<str>, Expr)>);
+
 struct Parser {
     tokens: Vec<(Token, u32)>,
     at: usize,
@@ -333,7 +336,7 @@ impl Parser {
         })
     }
 
-    fn arguments(&mut self) -> Result<(Vec<Expr>, Vec<(Rc<str>, Expr)>)> {
+    fn arguments(&mut self) -> Result<Arguments> {
         let (mut positional, mut keyword) = (Vec::new(), Vec::new());
         while !self.eat(b')') {
             let value = self.expr()?;
