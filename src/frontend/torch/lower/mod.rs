@@ -90,6 +90,9 @@ pub fn scalar_type_code(t: ScalarType) -> Option<i64> {
     (0..30).find(|c| scalar_type(*c) == Some(t))
 }
 
+/// Smallest and largest size of a dimension, where there are bounds.
+pub type Range = (Option<i64>, Option<i64>);
+
 /// A dimension of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {
@@ -100,14 +103,14 @@ pub enum Dim {
         /// Its name; equal names are equal sizes.
         name: Name,
         /// Smallest and largest size.
-        range: (Option<i64>, Option<i64>),
+        range: Range,
     },
     /// A size computed from symbols ("2*s0"), or one symbol.
     Expression {
         /// The expression.
         size: SymInt,
         /// Smallest and largest value of the symbol.
-        range: (Option<i64>, Option<i64>),
+        range: Range,
     },
 }
 
@@ -149,7 +152,7 @@ pub struct Lowering {
     nodes: Vec<Node>,
     initializers: Vec<Initializer>,
     inputs: Vec<ValueInfo>,
-    ranges: Vec<(Name, (Option<i64>, Option<i64>))>,
+    ranges: Vec<(Name, Range)>,
     /// Symbol to an input and the dimension that has it.
     symbols: HashMap<Name, Source>,
     run_time: HashMap<Name, Value>,
@@ -269,6 +272,15 @@ impl Lowering {
         self.missing.push(Missing { op: op.to_owned(), reason: reason.to_owned(), at: at.clone() });
     }
 
+    /// A dimension of a tensor that must have some.
+    fn axis(&self, v: &Value, dim: i64) -> Result<usize> {
+        if v.rank() == 0 {
+            bail!(ShapeMismatch, "a tensor without dimensions has no dimension {dim}");
+        }
+        self.check_rank(v, dim)
+    }
+
+    /// A dimension counted from the start; 0-d tensors count as if they had one.
     fn check_rank(&self, v: &Value, dim: i64) -> Result<usize> {
         let rank = v.rank().max(1) as i64;
         if dim < -rank || dim >= rank {

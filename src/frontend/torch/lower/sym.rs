@@ -181,11 +181,24 @@ impl SymInt {
         Some(SymInt::atom(Atom::Mod(self.clone(), by.clone())))
     }
 
+    /// True where this is never less than `other`, dimensions being 1 or more.
+    fn is_at_least(&self, other: &SymInt) -> bool {
+        let mut least = 0i64;
+        for (atoms, factor) in self.minus(other).terms() {
+            if !atoms.is_empty() && (factor < 0 || !atoms.iter().all(|a| matches!(a, Atom::Symbol(_)))) {
+                return false;
+            }
+            least = least.saturating_add(factor);
+        }
+        least >= 0
+    }
+
     /// The larger of the two.
     pub fn larger(&self, other: &SymInt) -> SymInt {
         match (self, other) {
             (SymInt::Known(a), SymInt::Known(b)) => SymInt::Known(*a.max(b)),
-            _ if self == other => self.clone(),
+            _ if self.is_at_least(other) => self.clone(),
+            _ if other.is_at_least(self) => other.clone(),
             _ => SymInt::atom(Atom::Max(self.clone(), other.clone())),
         }
     }
@@ -194,7 +207,8 @@ impl SymInt {
     pub fn smaller(&self, other: &SymInt) -> SymInt {
         match (self, other) {
             (SymInt::Known(a), SymInt::Known(b)) => SymInt::Known(*a.min(b)),
-            _ if self == other => self.clone(),
+            _ if self.is_at_least(other) => other.clone(),
+            _ if other.is_at_least(self) => self.clone(),
             _ => SymInt::atom(Atom::Min(self.clone(), other.clone())),
         }
     }

@@ -124,3 +124,14 @@ fn every_schema_of_the_table_parses() {
     }
     assert!(schema::overloads("aten::add").len() >= 2);
 }
+
+#[test]
+fn sizes_compare_where_their_difference_has_a_sign() {
+    let n = SymInt::symbol("n");
+    let two = n.times(&SymInt::Known(2));
+    assert_eq!(two.smaller(&n), n);
+    assert_eq!(two.larger(&n), two);
+    assert_eq!(two.smaller(&SymInt::Known(1)), SymInt::Known(1));
+    assert!(matches!(n.smaller(&SymInt::Known(3)), SymInt::Symbolic(_)));
+    assert_eq!(two.plus(&SymInt::Known(3)).floor_div(&SymInt::Known(2)).unwrap(), n.plus(&SymInt::Known(1)));
+}

@@ -6,6 +6,8 @@
 mod args;
 mod outputs;
 mod symbols;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod weights;
 
@@ -25,7 +27,7 @@ pub enum Mutations {
     /// An error that names them: a model here has no state between runs.
     #[default]
     Refuse,
-    /// Each new value is one more output, named as the buffer.
+    /// Each new value is one more output, named as the buffer with ".new".
     Outputs,
 }
 
@@ -118,7 +120,8 @@ impl Reader {
 
     fn mutated(&self, name: &str, t: Tensor, options: &Options, results: &mut Vec<(String, Tensor)>) -> Result<()> {
         match options.mutations {
-            Mutations::Outputs => results.push((name.to_owned(), t)),
+            // The initializer that the run starts from has the name itself.
+            Mutations::Outputs => results.push((format!("{name}.new"), t)),
             Mutations::Refuse => bail!(
                 Unsupported,
                 "the program changes its buffer '{name}', but models have no state between runs: ask for changed buffers \

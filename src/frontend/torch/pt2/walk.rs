@@ -5,6 +5,9 @@ use crate::frontend::torch::lower::{Arg, Location, SymInt, Tensor};
 use crate::{Result, bail, err};
 use serde_json::Value as Json;
 
+/// Arguments given by place and by name.
+type Given = (Vec<Arg>, Vec<(String, Arg)>);
+
 impl Reader {
     /// All nodes of a graph.
     pub fn nodes(&mut self, nodes: &Json) -> Result<()> {
@@ -45,7 +48,7 @@ impl Reader {
         self.bind(&node["outputs"], results)
     }
 
-    fn arguments(&self, node: &Json) -> Result<(Vec<Arg>, Vec<(String, Arg)>)> {
+    fn arguments(&self, node: &Json) -> Result<Given> {
         let (mut positional, mut keyword) = (Vec::new(), Vec::new());
         for input in items(&node["inputs"]) {
             let Some(arg) = self.arg(&input["arg"])? else {

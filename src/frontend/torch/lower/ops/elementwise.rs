@@ -343,10 +343,10 @@ fn div(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let (x, y) = operands(l, b)?;
     let dtype = result_type(&[&x, &y]);
     match b.str("rounding_mode") {
-        "floor" => return arith(l, b, "FloorDiv"),
+        "floor" => arith(l, b, "FloorDiv"),
         "trunc" if dtype.is_integer() => {
             let (x, y) = (l.operand(&x, dtype)?, l.operand(&y, dtype)?);
-            return one(binary(l, "Div", &x, &y, dtype));
+            one(binary(l, "Div", &x, &y, dtype))
         }
         mode => {
             let dtype = float_type(dtype);
@@ -673,7 +673,7 @@ fn prelu(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn glu(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axis = l.check_rank(&x, b.int("dim")?)?;
+    let axis = l.axis(&x, b.int("dim")?)?;
     let size = x.shape[axis].clone();
     let Some(half) = size.floor_div(&super::super::SymInt::Known(2)) else { bail!(Internal, "division by zero") };
     let left = l.slice(&x, axis, &super::super::SymInt::Known(0), &half, 1)?;

@@ -20,19 +20,19 @@ pub(super) const TABLE: &[Entry] = &[
     ("index_select", |l, b| {
         let (x, at) = (first(b)?, b.tensor("index")?);
         let at = if at.rank() == 0 { l.unsqueeze(&at, &[0])? } else { at };
-        let axis = l.check_rank(&x, b.int("dim")?)?;
+        let axis = l.axis(&x, b.int("dim")?)?;
         let mut shape = x.shape.clone();
         shape[axis] = at.shape[0].clone();
         one(l.node("Gather", &[&x, &at], vec![int("axis", axis as i64)], x.dtype, shape))
     }),
     ("gather", |l, b| {
         let (x, at) = (first(b)?, b.tensor("index")?);
-        let axis = l.check_rank(&x, b.int("dim")?)? as i64;
+        let axis = l.axis(&x, b.int("dim")?)? as i64;
         one(l.node("GatherElements", &[&x, &at], vec![int("axis", axis)], x.dtype, at.shape.clone()))
     }),
     ("take_along_dim", |l, b| {
         let (x, at) = (first(b)?, b.tensor("indices")?);
-        let axis = l.check_rank(&x, b.int("dim")?)? as i64;
+        let axis = l.axis(&x, b.int("dim")?)? as i64;
         one(l.node("GatherElements", &[&x, &at], vec![int("axis", axis)], x.dtype, at.shape.clone()))
     }),
     ("index", index),
@@ -67,7 +67,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("scatter_reduce", scatter),
     ("slice_scatter", |l, b| {
         let (x, src) = (first(b)?, b.tensor("src")?);
-        let axis = l.check_rank(&x, b.int("dim")?)?;
+        let axis = l.axis(&x, b.int("dim")?)?;
         let (start, end) = l.slice_bounds(b, &x.shape[axis])?;
         let step = b.int("step")?;
         if step == 1 {
@@ -77,7 +77,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("select_scatter", |l, b| {
         let (x, src) = (first(b)?, b.tensor("src")?);
-        let axis = l.check_rank(&x, b.int("dim")?)?;
+        let axis = l.axis(&x, b.int("dim")?)?;
         let at = l.wrap_index(&b.size("index")?, &x.shape[axis]);
         let src = l.unsqueeze(&src, &[axis as i64])?;
         one(views::insert(l, &x, &src, axis, &at))
@@ -302,7 +302,7 @@ fn index_put(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn scatter(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let (x, at) = (first(b)?, b.tensor("index")?);
-    let axis = l.check_rank(&x, b.int("dim")?)? as i64;
+    let axis = l.axis(&x, b.int("dim")?)? as i64;
     let source = match (b.opt("src"), b.get("value").and_then(super::super::promote::number)) {
         (Some(s), _) => s,
         (None, Some(n)) => {

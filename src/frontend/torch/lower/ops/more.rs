@@ -133,7 +133,7 @@ fn stacked(l: &mut Lowering, b: &Bound, side: bool) -> Result<Out> {
 /// index_add, index_copy and index_fill: whole slices of one dimension, chosen by a vector.
 fn index_add(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let (x, at) = (first(b)?, b.tensor("index")?);
-    let axis = l.check_rank(&x, b.int("dim")?)?;
+    let axis = l.axis(&x, b.int("dim")?)?;
     let at = if at.rank() == 0 { l.unsqueeze(&at, &[0])? } else { at };
     let mut shape = x.shape.clone();
     shape[axis] = at.shape[0].clone();

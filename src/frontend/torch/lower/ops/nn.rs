@@ -83,6 +83,9 @@ pub(super) const TABLE: &[Entry] = &[
     ("_weight_norm", weight_norm),
     ("affine_grid_generator", |l, b| {
         let (theta, size) = (b.tensor("theta")?, b.sizes("size")?);
+        if size.len() < 3 {
+            bail!(ShapeMismatch, "a grid needs a size of 4 or 5 dimensions");
+        }
         let mut shape = vec![size[0].clone()];
         shape.extend_from_slice(&size[2..]);
         shape.push(SymInt::Known(size.len() as i64 - 2));
@@ -375,6 +378,9 @@ fn spatial_of(b: &Bound) -> usize {
 /// Output shape and end pads. PyTorch drops a last window that would start in the end padding; ONNX's older pooling did
 /// not say, so the pads are made explicit where the last window is partial.
 fn pooled(x: &Value, p: &Pool) -> Result<(Vec<SymInt>, Vec<i64>, bool)> {
+    if x.rank() != p.kernel.len() + 2 {
+        bail!(ShapeMismatch, "pooling over {} dimensions is given a tensor of {}", p.kernel.len(), x.rank());
+    }
     let mut shape = x.shape[..2].to_vec();
     let mut end = p.padding.clone();
     let mut ceil = false;
@@ -478,6 +484,9 @@ fn avg_pool(l: &mut Lowering, b: &Bound) -> Result<Out> {
 fn adaptive(l: &mut Lowering, b: &Bound, max: bool) -> Result<Out> {
     let spatial = spatial_of(b);
     let (x, added) = batched(l, &first(b)?, spatial + 2)?;
+    if x.rank() != spatial + 2 {
+        bail!(ShapeMismatch, "pooling over {spatial} dimensions is given a tensor of {}", x.rank());
+    }
     let sizes = match b.get("output_size") {
         Some(super::super::Arg::List(items)) => items
             .iter()
@@ -490,6 +499,9 @@ fn adaptive(l: &mut Lowering, b: &Bound, max: bool) -> Result<Out> {
         _ => vec![b.size("output_size")?; spatial],
     };
     let mut sizes: Vec<SymInt> = sizes;
+    if sizes.len() != spatial && sizes.len() != 1 {
+        bail!(ShapeMismatch, "{} sizes are given for {spatial} dimensions", sizes.len());
+    }
     if sizes.len() == 1 {
         sizes = vec![sizes[0].clone(); spatial];
     }
@@ -559,7 +571,8 @@ fn adaptive_windows(l: &mut Lowering, x: &Value, sizes: &[SymInt], max: bool) ->
 
 fn resize(l: &mut Lowering, b: &Bound, mode: &str, coordinates: &str) -> Result<Out> {
     let x = first(b)?;
-    let spatial = x.rank() - 2;
+    let spatial = x.rank().checked_sub(2).filter(|n| *n > 0);
+    let spatial = spatial.ok_or_else(|| err!(ShapeMismatch, "resizing needs 3 dimensions or more"))?;
     let corners = b.bool("align_corners")?;
     let mut scales: Vec<Option<f64>> = vec![None; spatial];
     if let Some(super::super::Arg::List(items)) = b.get("scale_factors") {
@@ -581,6 +594,9 @@ fn resize(l: &mut Lowering, b: &Bound, mode: &str, coordinates: &str) -> Result<
     let mut shape = x.shape[..2].to_vec();
     if by_size {
         shape.extend(b.sizes("output_size")?);
+        if shape.len() != x.rank() {
+            bail!(ShapeMismatch, "{} sizes are given for {spatial} dimensions", shape.len() - 2);
+        }
     } else {
         for (size, scale) in x.shape[2..].iter().zip(&scales) {
             let scale = scale.ok_or_else(|| err!(InvalidModel, "neither a size nor a factor is given"))?;
@@ -631,6 +647,9 @@ fn resize(l: &mut Lowering, b: &Bound, mode: &str, coordinates: &str) -> Result<
 
 fn grid_sample(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let (x, grid) = (b.tensor("input")?, b.tensor("grid")?);
+    if x.rank() < 3 || grid.rank() != x.rank() {
+        bail!(ShapeMismatch, "a grid of {} dimensions cannot sample {}", grid.rank(), x.rank());
+    }
     let mode = match b.int("interpolation_mode")? {
         0 => "linear",
         1 => "nearest",
@@ -653,6 +672,9 @@ fn grid_sample(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn im2col(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let (x, added) = batched(l, &b.tensor("self")?, 4)?;
+    if x.rank() != 4 {
+        bail!(ShapeMismatch, "im2col needs 3 or 4 dimensions");
+    }
     let (kernel, dilation) = (spread(b, "kernel_size", 2, 1)?, spread(b, "dilation", 2, 1)?);
     let (padding, stride) = (spread(b, "padding", 2, 0)?, spread(b, "stride", 2, 1)?);
     let amounts: Vec<SymInt> = padding.iter().rev().flat_map(|p| [SymInt::Known(*p), SymInt::Known(*p)]).collect();
@@ -684,6 +706,9 @@ fn im2col(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn col2im(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let (x, added) = batched(l, &b.tensor("self")?, 3)?;
+    if x.rank() != 3 {
+        bail!(ShapeMismatch, "col2im needs 2 or 3 dimensions");
+    }
     let size = b.ints("output_size")?;
     let kernel = spread(b, "kernel_size", 2, 1)?;
     let (image, block) = (l.vector(&size), l.vector(&kernel));

@@ -67,6 +67,9 @@ fn layers(l: &mut Lowering, b: &Bound, op: &str, activation: &str) -> Result<Out
         bail!(Unsupported, "it is in training mode; call eval() on the model before saving it");
     }
     let batch_first = b.bool("batch_first")?;
+    if x.rank() < 2 {
+        bail!(ShapeMismatch, "a recurrent layer needs 2 or 3 dimensions");
+    }
     let flat = x.rank() == 2;
     let mut v = if flat { l.unsqueeze(&x, &[1])? } else { x.clone() };
     if batch_first && !flat {
@@ -75,7 +78,7 @@ fn layers(l: &mut Lowering, b: &Bound, op: &str, activation: &str) -> Result<Out
     let states: Vec<Value> =
         states.iter().map(|s| if flat { l.unsqueeze(s, &[1]) } else { Ok(s.clone()) }).collect::<Result<_>>()?;
     let per = params.len() / usize::try_from(depth * directions).ok().filter(|n| *n > 0).unwrap_or(1);
-    if per < if biases { 4 } else { 2 } || per > if biases { 4 } else { 2 } {
+    if per != if biases { 4 } else { 2 } {
         bail!(Unsupported, "projections of the hidden state (proj_size) have no ONNX form");
     }
     let order = gate_order(op);

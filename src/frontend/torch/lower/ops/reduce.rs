@@ -175,7 +175,7 @@ fn arg_extreme(l: &mut Lowering, b: &Bound, op: &str) -> Result<Out> {
         let v = l.node(op, &[&flat], vec![int("axis", 0), int("keepdims", 0)], DataType::Int64, vec![])?;
         return one(l.reshape(&v, &shape));
     };
-    let axis = l.check_rank(&x, dim)?;
+    let axis = l.axis(&x, dim)?;
     let mut shape = x.shape.clone();
     if keep {
         shape[axis] = SymInt::Known(1);

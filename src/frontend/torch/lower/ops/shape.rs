@@ -211,7 +211,7 @@ fn flatten(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn unflatten(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axis = l.check_rank(&x, b.int("dim")?)?;
+    let axis = l.axis(&x, b.int("dim")?)?;
     let mut sizes = b.sizes("sizes")?;
     if let Some(at) = sizes.iter().position(|s| s.is(-1)) {
         let rest = product(sizes.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, s)| s));
@@ -296,7 +296,7 @@ fn permute(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn select(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axis = l.check_rank(&x, b.int("dim")?)?;
+    let axis = l.axis(&x, b.int("dim")?)?;
     if x.rank() == 0 {
         bail!(InvalidModel, "a tensor without dimensions cannot be indexed");
     }
@@ -306,7 +306,7 @@ fn select(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn slice(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axis = l.check_rank(&x, b.int("dim")?)?;
+    let axis = l.axis(&x, b.int("dim")?)?;
     let step = b.int("step")?;
     if x.rank() == 0 || step < 1 {
         bail!(InvalidModel, "a slice needs a dimension and a step of 1 or more");
@@ -317,7 +317,7 @@ fn slice(l: &mut Lowering, b: &Bound) -> Result<Out> {
 
 fn narrow(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axis = l.check_rank(&x, b.int("dim")?)?;
+    let axis = l.axis(&x, b.int("dim")?)?;
     let start = l.wrap_index(&b.size("start")?, &x.shape[axis]);
     let end = start.plus(&b.size("length")?);
     one(l.slice(&x, axis, &start, &end, 1))
@@ -377,7 +377,7 @@ fn cut(n: i64, by: i64) -> Vec<SymInt> {
 
 fn split(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axis = l.check_rank(&x, b.opt_int("dim")?.unwrap_or(0))?;
+    let axis = l.axis(&x, b.opt_int("dim")?.unwrap_or(0))?;
     let sizes = part_sizes(l, &b.op, b, &x.shape[axis])?;
     one_split(l, &x, axis, &sizes).map(Out::List)
 }
@@ -411,7 +411,7 @@ pub(super) fn one_split(l: &mut Lowering, x: &Value, axis: usize, sizes: &[SymIn
 
 fn unbind(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axis = l.check_rank(&x, b.opt_int("dim")?.unwrap_or(0))?;
+    let axis = l.axis(&x, b.opt_int("dim")?.unwrap_or(0))?;
     let Some(n) = x.shape[axis].known() else {
         bail!(Unsupported, "the number of parts depends on the size {}", x.shape[axis]);
     };
@@ -430,7 +430,7 @@ fn cat(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let Some(dtype) = parts.iter().map(|t| t.dtype).reduce(promote) else {
         bail!(InvalidModel, "nothing to concatenate");
     };
-    let axis = l.check_rank(&parts[0], b.opt_int("dim")?.unwrap_or(0))?;
+    let axis = l.axis(&parts[0], b.opt_int("dim")?.unwrap_or(0))?;
     let parts: Vec<Value> = parts.iter().map(|t| l.cast(t, dtype)).collect::<Result<_>>()?;
     one(l.concat(&parts, axis))
 }
@@ -542,7 +542,7 @@ fn pad(l: &mut Lowering, b: &Bound) -> Result<Out> {
 /// Pads from the last dimension on: (left, right) for each. Negative amounts crop.
 pub(super) fn pad_values(l: &mut Lowering, x: &Value, amounts: &[SymInt], mode: &str, value: f64) -> Result<Value> {
     let rank = x.rank();
-    if amounts.len() / 2 > rank || amounts.len() % 2 != 0 {
+    if amounts.len() / 2 > rank || !amounts.len().is_multiple_of(2) {
         bail!(ShapeMismatch, "{} amounts cannot pad {rank} dimensions", amounts.len());
     }
     if amounts.iter().all(|a| a.is(0)) {
@@ -647,7 +647,7 @@ fn diagonal(l: &mut Lowering, b: &Bound) -> Result<Out> {
 /// Sliding windows of one dimension, which come last.
 fn unfold(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let x = first(b)?;
-    let axis = l.check_rank(&x, b.int("dimension")?)?;
+    let axis = l.axis(&x, b.int("dimension")?)?;
     let (size, step) = (b.int("size")?, b.int("step")?);
     let Some(n) = x.shape[axis].known() else { bail!(Unsupported, "windows over a symbolic size have no ONNX form") };
     if size < 0 || size > n || step < 1 {
