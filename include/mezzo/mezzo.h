@@ -1234,7 +1234,20 @@ MEZZO_NODISCARD
 mezzo_error_t *mezzo_load_options_set_external_folder(mezzo_load_options_t *options,
                                                       const char *path);
 
-/// Sets an option by name: map (auto, always, never).
+/// Adds the shape and type of an input of a TorchScript archive, which does not know them itself.
+///
+/// input: NAME=SHAPE:TYPE, as in "x=1x3x224x224:fp32". NAME is a parameter of forward(), its position from 0, or left away
+///   with the = for the next one; parts of lists, tuples and dicts are NAME.0 and NAME.key. Words in SHAPE are dynamic
+///   dimensions ("batchx3x224x224"). A number or text that forward() takes is NAME=VALUE and becomes part of the model.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_load_options_add_input(mezzo_load_options_t *options,
+                                            const char *input);
+
+/// Sets an option by name: map (auto, always, never), input-shape (as mezzo_load_options_add_input()), force-eval (true
+/// turns off the training mode that a TorchScript trace has baked in, instead of refusing it).
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.
@@ -1268,7 +1281,8 @@ mezzo_error_t *mezzo_save_options_set(mezzo_save_options_t *options,
                                       const char *key,
                                       const char *value);
 
-/// Loads an ONNX model from a file, with the external data beside it.
+/// Loads a model from a file: ONNX with the external data beside it, a .pt2 file of torch.export, or a TorchScript archive
+/// with the shapes of mezzo_load_options_add_input().
 ///
 /// env: receives log lines; NULL for the default environment.
 /// path: of a regular file. Large files are mapped and must not be changed in place, see mezzo_map_t.
@@ -1285,7 +1299,7 @@ mezzo_error_t *mezzo_model_load_file(const mezzo_env_t *env,
                                      const mezzo_load_options_t *options,
                                      mezzo_model_t **model);
 
-/// Loads an ONNX model from memory.
+/// Loads a model from memory; formats as for mezzo_model_load_file().
 ///
 /// env: receives log lines; NULL for the default environment.
 /// data, size: the content of a model file.

@@ -12,7 +12,7 @@ use super::strings::{EMPTY, Text};
 use crate::backend::IoInfo;
 use crate::device::Buffer;
 use crate::engine::LogLevel;
-use crate::frontend::onnx;
+use crate::frontend::{self, onnx};
 use crate::model::graph::norm_domain;
 use crate::model::{Model, Name};
 use crate::sys::memory::Block;
@@ -62,7 +62,8 @@ pub(super) fn boxed(model: Model) -> *mut mezzo_model_t {
     shared(model.into())
 }
 
-/// Loads an ONNX model from a file, with the external data beside it.
+/// Loads a model from a file: ONNX with the external data beside it, a .pt2 file of torch.export, or a TorchScript archive
+/// with the shapes of mezzo_load_options_add_input().
 ///
 /// env: receives log lines; NULL for the default environment.
 /// path: of a regular file. Large files are mapped and must not be changed in place, see mezzo_map_t.
@@ -87,7 +88,7 @@ pub unsafe extern "C" fn mezzo_model_load_file(
             let path = c.path("path", path)?;
             let options = c.optional("options", options)?.map(|o| o.options()).unwrap_or_default();
             let out = c.out("model", model)?;
-            let loaded = onnx::load_file(path, &options)?;
+            let loaded = frontend::load_file(path, &options)?;
             let nodes = loaded.graph.nodes.len();
             env.log(LogLevel::Info, &format!("loaded '{}': {nodes} nodes in the main graph", path.display()));
             out.set(boxed(loaded));
@@ -96,7 +97,7 @@ pub unsafe extern "C" fn mezzo_model_load_file(
     }
 }
 
-/// Loads an ONNX model from memory.
+/// Loads a model from memory; formats as for mezzo_model_load_file().
 ///
 /// env: receives log lines; NULL for the default environment.
 /// data, size: the content of a model file.
@@ -127,7 +128,7 @@ pub unsafe extern "C" fn mezzo_model_load_memory(
             let (bytes, loan) = caller_bytes(c, data, size, release, user)?;
             let external = options.map_or(onnx::External::None, |o| o.external());
             let load_options = options.map(|o| o.options()).unwrap_or_default();
-            let loaded = onnx::load_bytes(bytes, external, &load_options)?;
+            let loaded = frontend::load_bytes(bytes, external, &load_options)?;
             loan.accept();
             let nodes = loaded.graph.nodes.len();
             env.log(LogLevel::Info, &format!("loaded a model of {size} bytes: {nodes} nodes in the main graph"));

@@ -5,7 +5,8 @@ use super::callback::{caller_bytes, mezzo_release_callback_t};
 use super::error::mezzo_error_t;
 use super::handle::{free_owned, handle, owned};
 use super::keys::{self, Key};
-use crate::frontend::onnx::{External, LoadOptions, MapMode, SaveExternal};
+use crate::frontend::onnx::{External, MapMode, SaveExternal};
+use crate::frontend::{LoadOptions, torch};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
@@ -55,6 +56,7 @@ pub struct mezzo_save_options_t {
 #[derive(Default)]
 pub(super) struct LoadBody {
     map: MapMode,
+    torch: torch::Options,
     folder: Option<PathBuf>,
     external: HashMap<String, Bytes>,
 }
@@ -69,7 +71,7 @@ handle!(mezzo_save_options_t, SaveBody, "a save options", b"svop");
 
 impl LoadBody {
     pub(super) fn options(&self) -> LoadOptions {
-        LoadOptions { map: self.map }
+        LoadOptions { map: self.map, torch: self.torch.clone() }
     }
 
     /// Where a model loaded from memory finds its external data.
@@ -100,14 +102,32 @@ fn external_of(text: &str) -> Option<SaveExternal> {
     }
 }
 
-const LOAD_KEYS: &[Key<LoadBody>] = &[Key {
-    name: "map",
-    values: "auto, always or never",
-    set: |o, v| {
-        o.map = map_of(v)?;
-        Some(())
+const LOAD_KEYS: &[Key<LoadBody>] = &[
+    Key {
+        name: "map",
+        values: "auto, always or never",
+        set: |o, v| {
+            o.map = map_of(v)?;
+            Some(())
+        },
     },
-}];
+    Key {
+        name: "input-shape",
+        values: "NAME=1x3x224x224:fp32",
+        set: |o, v| {
+            o.torch.inputs.push(torch::InputSpec::parse(v).ok()?);
+            Some(())
+        },
+    },
+    Key {
+        name: "force-eval",
+        values: "true or false",
+        set: |o, v| {
+            o.torch.force_eval = v.parse().ok()?;
+            Some(())
+        },
+    },
+];
 
 const SAVE_KEYS: &[Key<SaveBody>] = &[Key {
     name: "external",
@@ -206,7 +226,31 @@ pub unsafe extern "C" fn mezzo_load_options_set_external_folder(
     }
 }
 
-/// Sets an option by name: map (auto, always, never).
+/// Adds the shape and type of an input of a TorchScript archive, which does not know them itself.
+///
+/// input: NAME=SHAPE:TYPE, as in "x=1x3x224x224:fp32". NAME is a parameter of forward(), its position from 0, or left away
+///   with the = for the next one; parts of lists, tuples and dicts are NAME.0 and NAME.key. Words in SHAPE are dynamic
+///   dimensions ("batchx3x224x224"). A number or text that forward() takes is NAME=VALUE and becomes part of the model.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_load_options_add_input(
+    options: *mut mezzo_load_options_t,
+    input: *const c_char,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_load_options_add_input", |c| {
+            let options = c.get_mut("options", options)?;
+            options.torch.inputs.push(torch::InputSpec::parse(c.text("input", input)?)?);
+            Ok(())
+        })
+    }
+}
+
+/// Sets an option by name: map (auto, always, never), input-shape (as mezzo_load_options_add_input()), force-eval (true
+/// turns off the training mode that a TorchScript trace has baked in, instead of refusing it).
 ///
 /// Errors: MEZZO_ERROR_NOT_FOUND if there is no such option (the message lists all), MEZZO_ERROR_INVALID_ARGUMENT if it
 /// does not take that value.

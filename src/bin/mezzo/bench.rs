@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Inputs without a file are random (seed 0 unless another is given). A model is built for the CPU backend on the fly.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A model (ONNX) or an engine file
+    /// A model (ONNX, .pt2, TorchScript) or an engine file
     #[arg(value_name = "MODEL_OR_ENGINE")]
     file: PathBuf,
     #[command(flatten)]
@@ -37,10 +37,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
     let started = Instant::now();
-    let engine = load::engine(&args.file, &args.execution, &progress)?;
+    let engine = load::engine(&args.file, &args.inputs.source, &args.execution, &progress)?;
     let build_ms = started.elapsed().as_secs_f64() * 1e3;
     progress.phase("reading the inputs");
-    let inputs = args.inputs.gather(&engine.info().inputs, Some(0))?;
+    let inputs = args.inputs.of(&args.file).gather(&engine.info().inputs, Some(0))?;
     progress.phase("running");
     let options = BenchOptions { iterations: args.iterations, warmup: args.warmup, ..BenchOptions::default() };
     let result = bench(&engine, &inputs.values, &options)?;

@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Build an engine from a model, and save it to one file
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model (ONNX)
+    /// The model (ONNX, .pt2, TorchScript)
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Where the engine goes
@@ -26,6 +26,8 @@ pub struct Args {
     backend: String,
     #[command(flatten)]
     threads: load::Threads,
+    #[command(flatten)]
+    source: load::Source,
     /// Convert the model first; 'mezzo convert' has more options and a report
     #[arg(long, value_enum)]
     precision: Option<Precision>,
@@ -74,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
         };
         (Engine::load_plan(&load::environment(), &args.model, &args.backend, &load)?, started)
     } else {
-        let mut model = load::model(&args.model, &progress)?;
+        let mut model = load::model(&args.model, &args.source, &progress)?;
         if let Some(precision) = args.precision {
             progress.phase("converting");
             model = before_build(&model, precision, &args.io).map_err(in_model)?.model;

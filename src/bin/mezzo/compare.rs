@@ -15,10 +15,10 @@ use std::path::PathBuf;
 /// types that B takes. Fails when values are NaN or infinite on one side only, or when a given bound is passed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A model (ONNX) or an engine file: the reference
+    /// A model (ONNX, .pt2, TorchScript) or an engine file: the reference
     #[arg(value_name = "A")]
     a: PathBuf,
-    /// A model (ONNX) or an engine file
+    /// A model (ONNX, .pt2, TorchScript) or an engine file
     #[arg(value_name = "B")]
     b: PathBuf,
     #[command(flatten)]
@@ -44,10 +44,10 @@ fn bound(text: &str) -> std::result::Result<f64, String> {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
-    let a = load::engine(&args.a, &args.execution, &progress)?;
-    let b = load::engine(&args.b, &args.execution, &progress)?;
+    let a = load::engine(&args.a, &args.inputs.source, &args.execution, &progress)?;
+    let b = load::engine(&args.b, &args.inputs.source, &args.execution, &progress)?;
     progress.phase("reading the inputs");
-    let inputs = args.inputs.gather(&a.info().inputs, Some(0))?;
+    let inputs = args.inputs.of(&args.a).gather(&a.info().inputs, Some(0))?;
     progress.phase("running both");
     let comparison = compare(&a, &b, &inputs.values)?;
     drop(progress);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Prints what was converted, and every node that stayed in FP32 with its reason. The result has passed the type checker.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model to convert (ONNX)
+    /// The model to convert (ONNX, .pt2, TorchScript)
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// Where the converted model goes; may be IN
@@ -166,9 +166,9 @@ pub fn run(args: &Args) -> Result<()> {
     // Started first: a report that cannot be written is known before the work.
     let report_file = args.report.as_deref().map(|path| report_file(path, args)).transpose()?;
     let progress = Progress::start("loading the model");
-    let model = load::model(&args.input, &progress)?;
+    let model = load::model(&args.input, &args.samples.inputs.source, &progress)?;
     progress.phase("running the samples");
-    options.ranges = args.samples.ranges(&model, &mezzo::backend::Progress::default())?;
+    options.ranges = args.samples.of(&args.input).ranges(&model, &mezzo::backend::Progress::default())?;
     progress.phase("converting");
     let in_input = |e: mezzo::Error| e.context(format_args!("'{}'", args.input.display()));
     let Converted { model, report } = precision::convert(&model, &options).map_err(in_input)?;

@@ -1,5 +1,6 @@
 //! The values that `run`, `compare` and `bench` give to a model's inputs: files, or seeded random numbers.
 
+use crate::load::{self, Source};
 use crate::{npy, output};
 use mezzo::backend::{IoDim, IoInfo, TensorValue, Value};
 use mezzo::engine::{parse_dims, random_inputs};
@@ -16,9 +17,8 @@ pub struct InputArgs {
     /// Random values from this seed for the inputs without a file
     #[arg(long, value_name = "SEED")]
     random_inputs: Option<u64>,
-    /// The shape of an input of random values, as in image=1x3x224x224 (repeatable)
-    #[arg(long, value_name = "NAME=SHAPE")]
-    input_shape: Vec<String>,
+    #[command(flatten)]
+    pub source: Source,
 }
 
 /// A value for every input.
@@ -44,7 +44,16 @@ impl Inputs {
 impl InputArgs {
     /// True when any of the options was given.
     pub fn given(&self) -> bool {
-        !self.files.is_empty() || self.random_inputs.is_some() || !self.input_shape.is_empty()
+        !self.files.is_empty() || self.random_inputs.is_some() || !self.source.input_shape.is_empty()
+    }
+
+    /// The inputs of a model from that file: shapes given for an archive of PyTorch are the model's already.
+    pub fn of(&self, file: &Path) -> InputArgs {
+        let mut own = self.clone();
+        if load::is_archive(file) {
+            own.source.input_shape.clear();
+        }
+        own
     }
 
     /// The same with random values from that seed.
@@ -89,7 +98,7 @@ impl InputArgs {
     /// The shapes that the user gives.
     fn shapes(&self, ios: &[IoInfo], given: &HashMap<&str, Value>) -> Result<HashMap<String, Vec<usize>>> {
         let mut shapes = HashMap::new();
-        for text in &self.input_shape {
+        for text in &self.source.input_shape {
             let (io, shape) = assignment(text, ios, "--input-shape", "NAME=1x3x224x224")?;
             if given.contains_key(&*io.name) {
                 bail!(
@@ -194,7 +203,8 @@ mod tests {
     }
 
     fn args(random_inputs: Option<u64>, input_shape: &[&str]) -> InputArgs {
-        InputArgs { files: vec![], random_inputs, input_shape: input_shape.iter().map(|s| s.to_string()).collect() }
+        let input_shape = input_shape.iter().map(|s| s.to_string()).collect();
+        InputArgs { files: vec![], random_inputs, source: Source { input_shape, force_eval: false } }
     }
 
     #[test]

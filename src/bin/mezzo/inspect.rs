@@ -16,9 +16,11 @@ use std::path::PathBuf;
 /// Describe a model or an engine: inputs, outputs, operators, constants
 #[derive(clap::Args)]
 pub struct Args {
-    /// A model (ONNX) or an engine file
+    /// A model (ONNX, .pt2, TorchScript) or an engine file
     #[arg(value_name = "MODEL_OR_ENGINE")]
     file: PathBuf,
+    #[command(flatten)]
+    source: load::Source,
     /// Print an engine's own layers, as JSON
     #[arg(long)]
     layers: bool,
@@ -34,14 +36,14 @@ pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
     if args.layers && !load::is_engine(&args.file) {
         // Loading tells first whether the file is anything at all.
-        load::model(&args.file, &progress)?;
+        load::model(&args.file, &args.source, &progress)?;
         mezzo::bail!(
             InvalidArgument,
             "'{0}' is a model, and only engines have layers: make one with 'mezzo build {0} ENGINE --backend cpu'",
             args.file.display()
         );
     }
-    let loaded = load::load(&args.file, &args.place.options(), &progress)?;
+    let loaded = load::load(&args.file, &args.source, &args.place.options(), &progress)?;
     drop(progress);
     let size = std::fs::metadata(&args.file).map_or(0, |m| m.len());
     let json = |mut json: Json| {

@@ -3,7 +3,7 @@
 use crate::progress::Progress;
 use mezzo::backend;
 use mezzo::engine::{Engine, Env, EnvOptions, LogLevel, is_engine_file};
-use mezzo::frontend::onnx;
+use mezzo::frontend::{self, torch};
 use mezzo::model::Model;
 use mezzo::{Result, bail};
 use std::io::Read;
@@ -24,6 +24,38 @@ pub struct Threads {
     /// Threads that execute; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     threads: u16,
+}
+
+/// The options of all that loads a model.
+#[derive(Clone, clap::Args)]
+pub struct Source {
+    /// The shape of an input of random values, as in image=1x3x224x224; and, for every input of a TorchScript archive,
+    /// its shape and type, as in x=1x3x224x224:fp32: words are dynamic dimensions, parts of lists, tuples and dicts are
+    /// x.0 and x.key, numbers x=16000; without NAME= it is the next input (repeatable)
+    #[arg(long, value_name = "NAME=SHAPE[:TYPE]")]
+    pub input_shape: Vec<String>,
+    /// Turn off the training mode of a PyTorch model that was traced before eval()
+    #[arg(long)]
+    pub force_eval: bool,
+}
+
+impl Source {
+    fn options(&self, path: &Path) -> Result<frontend::LoadOptions> {
+        let inputs = match is_archive(path) {
+            true => self.input_shape.iter().map(|text| torch::InputSpec::parse(text)).collect::<Result<_>>()?,
+            false => Vec::new(),
+        };
+        let torch = torch::Options { inputs, force_eval: self.force_eval, ..torch::Options::default() };
+        Ok(frontend::LoadOptions { torch, ..frontend::LoadOptions::default() })
+    }
+}
+
+/// True for a zip archive: of the files that are loaded, PyTorch's.
+pub fn is_archive(path: &Path) -> bool {
+    let mut start = [0; 4];
+    std::fs::metadata(path).is_ok_and(|m| m.is_file())
+        && std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok()
+        && torch::archive::is_zip(&start)
 }
 
 /// The options of all that executes.
@@ -104,16 +136,16 @@ pub fn is_engine(path: &Path) -> bool {
 }
 
 /// Loads whatever the file holds; the options are for engines.
-pub fn load(path: &Path, options: &backend::LoadOptions, progress: &Progress) -> Result<Loaded> {
+pub fn load(path: &Path, source: &Source, options: &backend::LoadOptions, progress: &Progress) -> Result<Loaded> {
     if is_engine(path) {
         progress.phase("loading the engine");
         return Ok(Loaded::Engine(Engine::load(&environment(), path, options)?));
     }
-    model(path, progress).map(|m| Loaded::Model(Box::new(m)))
+    model(path, source, progress).map(|m| Loaded::Model(Box::new(m)))
 }
 
 /// Loads a model; an engine in its place is an error that says so.
-pub fn model(path: &Path, progress: &Progress) -> Result<Model> {
+pub fn model(path: &Path, source: &Source, progress: &Progress) -> Result<Model> {
     if is_engine(path) {
         bail!(
             InvalidArgument,
@@ -122,7 +154,7 @@ pub fn model(path: &Path, progress: &Progress) -> Result<Model> {
         );
     }
     progress.phase("loading the model");
-    onnx::load_file(path, &onnx::LoadOptions::default())
+    frontend::load_file(path, &source.options(path)?)
 }
 
 /// Builds an engine, with progress.
@@ -147,11 +179,11 @@ pub fn build(
 }
 
 /// An engine from a file of either kind; a model is built for the CPU backend.
-pub fn engine(path: &Path, execution: &Execution, progress: &Progress) -> Result<Arc<Engine>> {
+pub fn engine(path: &Path, source: &Source, execution: &Execution, progress: &Progress) -> Result<Arc<Engine>> {
     let options = execution.options();
     let backend::LoadOptions { threads, memory_limit, .. } = options;
     let for_build = backend::BuildOptions { threads, memory_limit, ..backend::BuildOptions::default() };
-    match load(path, &options, progress)? {
+    match load(path, source, &options, progress)? {
         Loaded::Engine(engine) => Ok(engine),
         Loaded::Model(model) => build(&model, "cpu", &for_build, None, progress)
             .map_err(|e| e.context(format_args!("'{}'", path.display()))),

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// that is not a letter, a digit, a dot, an underscore or a hyphen.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A model (ONNX) or an engine file
+    /// A model (ONNX, .pt2, TorchScript) or an engine file
     #[arg(value_name = "MODEL_OR_ENGINE")]
     file: PathBuf,
     #[command(flatten)]
@@ -54,13 +54,13 @@ struct Numbers {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::start("loading");
-    let engine = load::engine(&args.file, &args.execution, &progress)?;
+    let engine = load::engine(&args.file, &args.inputs.source, &args.execution, &progress)?;
     let files = match &args.output_dir {
         Some(folder) => output_files(folder, &engine.info().outputs)?,
         None => Vec::new(),
     };
     progress.phase("reading the inputs");
-    let inputs = args.inputs.gather(&engine.info().inputs, None)?;
+    let inputs = args.inputs.of(&args.file).gather(&engine.info().inputs, None)?;
     progress.phase("running");
     let mut context = Context::new(&engine)?;
     for (name, value) in &inputs.values {

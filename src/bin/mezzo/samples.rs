@@ -8,24 +8,29 @@ use mezzo::engine::Env;
 use mezzo::model::Model;
 use mezzo::precision::{Calibrator, Ranges};
 use mezzo::{Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where samples come from.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct SampleArgs {
     /// A sample: an archive of numpy.savez with an array for each input (repeatable). What leaves half's safe range on the
     /// samples stays in FP32
     #[arg(long, value_name = "FILE.npz")]
     samples: Vec<PathBuf>,
     #[command(flatten)]
-    inputs: InputArgs,
+    pub inputs: InputArgs,
     /// How many random samples, from --random-inputs on
     #[arg(long, value_name = "N", default_value_t = 1)]
     random_samples: u64,
 }
 
 impl SampleArgs {
+    /// The samples of a model from that file.
+    pub fn of(&self, file: &Path) -> SampleArgs {
+        SampleArgs { inputs: self.inputs.of(file), ..self.clone() }
+    }
+
     /// The ranges of the model's tensors, if there are samples.
     pub fn ranges(&self, model: &Model, progress: &Progress) -> Result<Option<Arc<Ranges>>> {
         if self.samples.is_empty() && !self.inputs.given() {

@@ -74,7 +74,7 @@ pub const ONNX_VERSION: &str = "1.23.2";
 
 impl MapMode {
     /// Files of this many bytes and more are mapped.
-    fn map_from(self) -> u64 {
+    pub(super) fn map_from(self) -> u64 {
         match self {
             MapMode::Auto => map::MAP_THRESHOLD,
             MapMode::Always => 0,

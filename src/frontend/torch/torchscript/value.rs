@@ -1,0 +1,199 @@
+//! What a TorchScript program computes with: everything but tensors is known while the program is walked.
+
+use super::ast::Class;
+use crate::frontend::torch::lower::{Arg, Num, SymInt, Tensor};
+use crate::frontend::torch::pickle::Id;
+use crate::{Result, bail};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A value.
+#[derive(Debug, Clone)]
+pub enum Val {
+    /// Declared, but not on this way through the program.
+    Unset,
+    None,
+    Bool(bool),
+    /// A size may be an expression over dynamic dimensions.
+    Int(SymInt),
+    Float(f64),
+    Str(Rc<str>),
+    Device(Rc<str>),
+    Tensor(Tensor),
+    List(Rc<RefCell<Vec<Val>>>),
+    /// With field names, for named tuples.
+    Tuple(Rc<[Val]>, Option<Rc<Class>>),
+    Dict(Rc<RefCell<Vec<(Val, Val)>>>),
+    Object(Rc<Instance>),
+    /// A member of an enumeration: its class's name, its own, its value.
+    Enum(Rc<str>, Rc<str>, Rc<Val>),
+    /// A dotted name that is no value yet: a function, a class, a namespace.
+    Path(Rc<str>),
+}
+
+/// An instance of a class of the archive.
+#[derive(Debug)]
+pub struct Instance {
+    /// The class's full name.
+    pub class: Rc<str>,
+    /// Where it hangs in the module tree.
+    pub path: String,
+    /// Attributes that have been read or set.
+    pub fields: RefCell<HashMap<Rc<str>, Val>>,
+    /// The pickled dict of attributes.
+    pub state: Option<Id>,
+}
+
+impl Val {
+    pub fn int(v: i64) -> Val {
+        Val::Int(SymInt::Known(v))
+    }
+
+    pub fn str(text: &str) -> Val {
+        Val::Str(text.into())
+    }
+
+    pub fn list(items: Vec<Val>) -> Val {
+        Val::List(Rc::new(RefCell::new(items)))
+    }
+
+    pub fn tuple(items: Vec<Val>) -> Val {
+        Val::Tuple(items.into(), None)
+    }
+
+    /// The kind, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Val::Unset => "an unset value",
+            Val::None => "None",
+            Val::Bool(_) => "a bool",
+            Val::Int(_) => "an int",
+            Val::Float(_) => "a float",
+            Val::Str(_) => "a string",
+            Val::Device(_) => "a device",
+            Val::Tensor(_) => "a tensor",
+            Val::List(_) => "a list",
+            Val::Tuple(..) => "a tuple",
+            Val::Dict(_) => "a dict",
+            Val::Object(_) => "an object",
+            Val::Enum(..) => "a member of an enumeration",
+            Val::Path(_) => "a function or class",
+        }
+    }
+
+    /// The items of a list or tuple.
+    pub fn items(&self) -> Option<Vec<Val>> {
+        match self {
+            Val::List(items) => Some(items.borrow().clone()),
+            Val::Tuple(items, _) => Some(items.to_vec()),
+            _ => None,
+        }
+    }
+
+    /// Whether tensors may be inside.
+    pub fn has_tensor(&self) -> bool {
+        match self {
+            Val::Tensor(_) => true,
+            Val::List(items) => items.borrow().iter().any(Val::has_tensor),
+            Val::Tuple(items, _) => items.iter().any(Val::has_tensor),
+            _ => false,
+        }
+    }
+
+    /// A number of the host.
+    pub fn number(&self) -> Option<Num> {
+        Some(match self {
+            Val::Bool(b) => Num::Bool(*b),
+            Val::Int(v) => Num::Int(v.clone()),
+            Val::Float(v) => Num::Float(*v),
+            _ => return None,
+        })
+    }
+
+    /// As an argument of an ATen call.
+    pub fn arg(&self) -> Result<Arg> {
+        Ok(match self {
+            Val::None => Arg::None,
+            Val::Bool(b) => Arg::Bool(*b),
+            Val::Int(v) => Arg::Int(v.clone()),
+            Val::Float(v) => Arg::Float(*v),
+            Val::Str(s) => Arg::Str(s.to_string()),
+            Val::Device(_) => Arg::Device,
+            Val::Tensor(t) => Arg::Tensor(t.clone()),
+            Val::List(items) => Arg::List(items.borrow().iter().map(Val::arg).collect::<Result<_>>()?),
+            Val::Tuple(items, _) => Arg::List(items.iter().map(Val::arg).collect::<Result<_>>()?),
+            other => bail!(Unsupported, "{} cannot be given to an operator", other.kind()),
+        })
+    }
+
+    /// From a result of an ATen call.
+    pub fn of(arg: Arg) -> Val {
+        match arg {
+            Arg::Bool(b) => Val::Bool(b),
+            Arg::Int(v) => Val::Int(v),
+            Arg::Float(v) => Val::Float(v),
+            Arg::Str(s) => Val::str(&s),
+            Arg::Tensor(t) => Val::Tensor(t),
+            Arg::List(items) => Val::list(items.into_iter().map(Val::of).collect()),
+            Arg::DType(t) => crate::frontend::torch::lower::scalar_type_code(t).map_or(Val::None, Val::int),
+            Arg::Device => Val::str("cpu"),
+            _ => Val::None,
+        }
+    }
+
+    /// From a number.
+    pub fn of_number(n: Num) -> Val {
+        match n {
+            Num::Bool(b) => Val::Bool(b),
+            Num::Int(v) => Val::Int(v),
+            Num::Float(v) => Val::Float(v),
+        }
+    }
+
+    /// Whether two values are the same object (Python's `is`), equal plain values included.
+    pub fn same(&self, other: &Val) -> bool {
+        match (self, other) {
+            (Val::None, Val::None) | (Val::Unset, Val::Unset) => true,
+            (Val::Tensor(a), Val::Tensor(b)) => a.same(b),
+            (Val::List(a), Val::List(b)) => Rc::ptr_eq(a, b),
+            (Val::Dict(a), Val::Dict(b)) => Rc::ptr_eq(a, b),
+            (Val::Tuple(a, _), Val::Tuple(b, _)) => {
+                Rc::ptr_eq(a, b) || a.len() == b.len() && a.iter().zip(b.iter()).all(|(x, y)| x.same(y))
+            }
+            (Val::Object(a), Val::Object(b)) => Rc::ptr_eq(a, b),
+            _ => self.equal(other) == Some(true),
+        }
+    }
+
+    /// Python's `==` over host values; `None` where sizes leave it open or tensors take part.
+    pub fn equal(&self, other: &Val) -> Option<bool> {
+        match (self, other) {
+            (Val::None, Val::None) => Some(true),
+            (Val::Str(a), Val::Str(b)) | (Val::Device(a), Val::Device(b)) => Some(a == b),
+            (Val::Str(a), Val::Device(b)) | (Val::Device(b), Val::Str(a)) => Some(a == b),
+            (Val::Path(a), Val::Path(b)) => Some(a == b),
+            (Val::Enum(a, x, _), Val::Enum(b, y, _)) => Some(a == b && x == y),
+            (Val::List(_) | Val::Tuple(..), Val::List(_) | Val::Tuple(..)) => {
+                let (a, b) = (self.items()?, other.items()?);
+                if a.len() != b.len() {
+                    return Some(false);
+                }
+                let mut all = Some(true);
+                for (x, y) in a.iter().zip(&b) {
+                    match x.equal(y) {
+                        Some(false) => return Some(false),
+                        Some(true) => {}
+                        None => all = None,
+                    }
+                }
+                all
+            }
+            (Val::Tensor(_), _) | (_, Val::Tensor(_)) => None,
+            _ => match (self.number(), other.number()) {
+                (Some(a), Some(b)) => super::numbers::compare(&a, &b).map(|o| o.is_eq()),
+                _ => Some(false),
+            },
+        }
+    }
+}
