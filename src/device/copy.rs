@@ -58,7 +58,7 @@ pub fn convert(
     };
     for (buffer, offset, dtype) in [(to, to_offset, to_type), (from, from_offset, from_type)] {
         let size = dtype.element_size().unwrap_or(1);
-        let bytes = count.checked_mul(size).unwrap_or(usize::MAX);
+        let bytes = count.saturating_mul(size);
         buffer.check_range(offset, bytes)?;
         on_device(stream, buffer)?;
         if !(buffer.address() + offset as u64).is_multiple_of(size as u64) {

@@ -445,7 +445,7 @@ impl State {
                 reasons.join("; ")
             );
         };
-        self.context.set_profile(index, stream.as_ptr())?;
+        self.context.set_profile(index, stream)?;
         self.profile = Some(index);
         self.shapes.iter_mut().for_each(|s| *s = None);
         Ok(())

@@ -80,6 +80,11 @@ impl DeviceMemory {
         self.len
     }
 
+    /// True for memory of no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Copies from host memory and returns when it is done. Work on streams is not waited for.
     ///
     /// # Safety

@@ -10,7 +10,7 @@ use super::profiler::Profiler;
 use super::tables::*;
 use super::version::Family;
 use crate::error::ErrorCode;
-use crate::sys::cuda::Device;
+use crate::sys::cuda::{Device, StreamHandle};
 use crate::{Result, bail, err};
 use parking_lot::Mutex;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -224,10 +224,10 @@ impl ExecutionContext {
     }
 
     /// Chooses an optimization profile; takes effect in the order of the stream.
-    pub fn set_profile(&mut self, index: usize, stream: *mut c_void) -> Result<()> {
+    pub fn set_profile(&mut self, index: usize, stream: &StreamHandle) -> Result<()> {
         let slot = self.method(Method::ExecutionContextSetOptimizationProfileAsync)?;
         // SAFETY: a live context and stream, and the method's signature in every version.
-        let set = unsafe { call!(self.this(), slot, fn(i32, *mut c_void) -> bool, index as i32, stream) };
+        let set = unsafe { call!(self.this(), slot, fn(i32, *mut c_void) -> bool, index as i32, stream.as_ptr()) };
         if set { Ok(()) } else { Err(self.plan.error(&format!("choose optimization profile {index}"))) }
     }
 

@@ -40,7 +40,7 @@ fn a_write_through_a_view_reaches_the_base_and_other_views() {
     let row = call(&mut l, "aten::select", &[base.clone(), Arg::from(0), Arg::from(1)]);
     let flat = call(&mut l, "aten::view", &[base.clone(), Arg::List(vec![Arg::from(-1)])]);
     let before = l.current(&tensor(&flat)).unwrap();
-    let written = call(&mut l, "aten::zero_", &[row.clone()]);
+    let written = call(&mut l, "aten::zero_", std::slice::from_ref(&row));
     assert!(tensor(&written).same(&tensor(&row)));
     let after = l.current(&tensor(&flat)).unwrap();
     assert!(!Rc::ptr_eq(&before, &after), "the other view still has the old value");
@@ -63,7 +63,7 @@ fn all_unsupported_operators_are_reported_at_once() {
     let mut l = Lowering::new();
     let x = Arg::Tensor(l.input("x", DataType::Float32, &sizes(&[3])));
     let at = Location { module: "encoder.0".into(), source: "model.py:7".into() };
-    let a = l.call("aten::erfinv", "", &[x.clone()], &[], &at).unwrap().remove(0);
+    let a = l.call("aten::erfinv", "", std::slice::from_ref(&x), &[], &at).unwrap().remove(0);
     let b = l.call("aten::nothing_like_it", "", &[a], &[], &at).unwrap().remove(0);
     let e = l.finish(&[("y".into(), tensor(&b))]).unwrap_err();
     for part in ["aten::erfinv", "aten::nothing_like_it", "encoder.0", "model.py:7"] {
