@@ -43,7 +43,7 @@ void test(void)
     mezzo_load_options_t *options = mezzo_load_options_new();
     REFUSED(mezzo_load_options_add_input(NULL, "x"), MEZZO_ERROR_INVALID_ARGUMENT, "'options'");
     REFUSED(mezzo_load_options_add_input(options, NULL), MEZZO_ERROR_INVALID_ARGUMENT, "'input'");
-    REFUSED(mezzo_load_options_add_input(options, "image=1x8:fp99"), MEZZO_ERROR_INVALID_ARGUMENT, "fp99");
+    REFUSED(mezzo_load_options_add_input(options, "image="), MEZZO_ERROR_INVALID_ARGUMENT, "no shape");
     REFUSED(mezzo_model_load_file(NULL, fixture("digits/digits.pt"), NULL, &none), MEZZO_ERROR_INVALID_ARGUMENT, "image");
     CHECK(none == UNTOUCHED);
 
