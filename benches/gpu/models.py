@@ -41,7 +41,7 @@ def export(name, folder):
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(network, inputs, str(path), dynamo=False, input_names=names, output_names=["y"],
-                          dynamic_axes={n: {0: "batch"} for n in [*names, "y"]}, **options)
+                          dynamic_axes={n: {0: "batch"} if name != "bert_base" else {0: "batch", 1: "sequence"} for n in [*names, "y"]}, **options)
     print(path, path.stat().st_size)
 
 

@@ -8,6 +8,9 @@
 # RESULTS    a folder for tables and logs
 # PART       suite, sanitize, agree, bench, torch; all of them if none is given
 #
+# "sanitize" wants the engines of "suite", so run that before. With cuBLAS 11 in LIBRARIES its tactics are used too: transformers need
+# them on TensorRT 8.5.
+#
 # Needs python3 with numpy and onnx; "agree" also onnxruntime for published models, "bench" and "torch" also torch and torchvision.
 set -u
 libraries=$(cd "$1" && pwd)
@@ -33,6 +36,12 @@ if [ -f "$libraries/libnvinfer_plugin.so.8" ] && ! ldconfig -p | grep -q libcudn
     python3 tools/tensorrt_standins.py "$libraries" "$standins"
 fi
 export LD_LIBRARY_PATH="$binaries:$libraries:$standins:${LD_LIBRARY_PATH:-}"
+if [ -f "$libraries/libcublasLt.so.11" ]; then
+    MEZZO_TACTIC_SOURCES=cublas,cublas_lt,edge_mask_convolutions,jit_convolutions
+else
+    MEZZO_TACTIC_SOURCES=edge_mask_convolutions,jit_convolutions
+fi
+export MEZZO_TACTIC_SOURCES
 suite="$binaries/suite --library $libraries --models $work --digits tests/data/digits --scratch $work"
 
 part() {
@@ -45,7 +54,7 @@ if part suite; then
 fi
 if part sanitize; then
     for tool in memcheck initcheck; do
-        compute-sanitizer --tool $tool --error-exitcode 9 --log-file "$results/$tool.txt" $suite --quick \
+        compute-sanitizer --tool $tool --report-api-errors no --error-exitcode 9 --log-file "$results/$tool.txt" $suite --quick \
             >"$results/$tool-suite.txt" 2>&1 || failed=1
         echo "$tool: $(grep 'ERROR SUMMARY' "$results/$tool.txt"); suite: $(tail -1 "$results/$tool-suite.txt")"
     done
@@ -73,7 +82,7 @@ if part bench; then
             *) p="x=1x3x224x224:32x3x224x224:32x3x224x224" ;;
             esac
             [ -f "$engine" ] || "$binaries/mezzo" build "$work/$name.onnx" "$engine" --backend tensorrt --library "$libraries" \
-                --tactic-sources edge_mask_convolutions,jit_convolutions --profile "$p" --json \
+                --tactic-sources $MEZZO_TACTIC_SOURCES --profile "$p" --json \
                 $([ $precision = fp16 ] && echo --precision fp16) >"$results/$name-$precision.json" || { failed=1; continue; }
             for batch in 1 8 32; do
                 case $name in
