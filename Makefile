@@ -40,6 +40,7 @@ demo:
 	    -DCMAKE_PREFIX_PATH="$(abspath $(PREFIX))" >build/digits-configure.log || { cat build/digits-configure.log; exit 1; }
 	$(WITH) cmake --build build/digits >build/digits-build.log || { cat build/digits-build.log; exit 1; }
 	build/digits/digits $(DIGITS)/digits.onnx $(DIGITS)/digits_test.bin
+	for form in pt2 pt; do build/digits/digits $(DIGITS)/digits.$$form $(DIGITS)/digits_test.bin --brief || exit 1; done
 
 test:
 	tools/setup.sh cmake
