@@ -208,6 +208,7 @@ impl Context {
 
     /// Turns the measurement of each layer on or off (off at first).
     pub fn set_profiling(&mut self, on: bool) -> Result<()> {
+        self.prepared = None;
         self.backend.set_profiling(on)
     }
 

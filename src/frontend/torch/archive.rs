@@ -1,4 +1,4 @@
-//! Zip archives as torch writes them, read from memory (docs/torch.md).
+//! Zip archives as torch writes them, read from memory (docs/torch-lowering.md).
 //!
 //! Entries are stored or deflated. A stored entry is handed out as a view of the archive's bytes, so that weights stay in
 //! the map of the file; a deflated one is inflated when it is asked for. Nothing in the archive is believed: the directory's

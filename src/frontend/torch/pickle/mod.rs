@@ -1,4 +1,4 @@
-//! Python pickles as torch writes them, read by a machine that never executes anything (docs/torch.md).
+//! Python pickles as torch writes them, read by a machine that never executes anything (docs/torch-lowering.md).
 //!
 //! A pickle is a program for a stack machine whose `REDUCE` calls any function that it names. This machine knows the
 //! handful of names that torch's own writer uses and turns each into data; every other name is an error. Objects live in an

@@ -1,5 +1,5 @@
 //! TorchScript archives: source and attributes read, `forward` walked with known shapes, each tensor operator handed to the
-//! lowering (docs/torch.md).
+//! lowering (docs/torch-script.md).
 
 mod ast;
 mod attributes;
