@@ -6,6 +6,8 @@ JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 # Another one makes other models in `make soak`.
 SEED     ?= 0
+# Mutants of each of five kinds of PyTorch files in `make soak`.
+FUZZ     ?= 2000000
 DIGITS   := tests/data/digits
 # What tools/setup.sh installed, on the paths.
 WITH     := . tools/env.sh;
@@ -69,6 +71,7 @@ test-python: judged-command
 soak: command install
 	$(WITH) tests/run_c_tests.sh "$(abspath $(PREFIX))" --valgrind
 	$(CARGO) test --release --locked --features cli -- --ignored
+	MEZZO_FUZZ_RUNS=$(FUZZ) $(CARGO) test --release --locked --test torch_safety mutated
 	$(CARGO) build --release --locked --example onnx_roundtrip
 	$(WITH) $(PYTHON) tests/python/onnx_roundtrip.py "$(TARGET)/release/examples/onnx_roundtrip"
 	$(CARGO) build --locked --features cli --example soak_models
