@@ -42,6 +42,10 @@ def build():
     for f in "exp sqrt sigmoid log".split():
         case(f"ui_{f}", lambda x, f=f: getattr(torch, f)(x), ints(3, 5, low=1))
     case("f_gelu_tanh", lambda x: F.gelu(x, approximate="tanh"), r(3, 5))
+    holes = torch.tensor([[1.0, float("nan"), -2.0], [float("nan"), 0.5, float("nan")]])
+    case("f_threshold_nan", lambda x: F.threshold(x, 0.2, -7.0), holes)
+    case("r_nansum", lambda x: (x.nansum(), x.nansum(1), x.nansum(0, keepdim=True)), holes)
+    case("e_fmax_fmin", lambda x, y: (torch.fmax(x, y), torch.fmin(x, y)), holes, r(2, 3))
     case("f_elu_alpha", lambda x: F.elu(x, 0.3), r(3, 5))
     case("f_softplus_beta", lambda x: F.softplus(x, 2.0), r(3, 5))
     case("f_threshold", lambda x: F.threshold(x, 0.2, 7.0), r(3, 5))

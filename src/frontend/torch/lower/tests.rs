@@ -71,6 +71,18 @@ fn all_unsupported_operators_are_reported_at_once() {
     }
 }
 
+/// ONNX's Max, Min and ReduceSum pass a NaN on; these of PyTorch's do not.
+#[test]
+fn operators_that_leave_nan_out_ask_for_it() {
+    for (op, operands) in [("aten::fmax", 2), ("aten::fmin", 2), ("aten::nansum", 1)] {
+        let mut l = Lowering::new();
+        let x = Arg::Tensor(l.input("x", DataType::Float32, &sizes(&[3])));
+        let y = call(&mut l, op, &vec![x; operands]);
+        let model = l.finish(&[("y".into(), tensor(&y))]).unwrap();
+        assert_eq!(model.graph.nodes.iter().filter(|n| &*n.op_type == "IsNaN").count(), operands, "{op}");
+    }
+}
+
 #[test]
 fn fixed_shapes_leave_no_shape_nodes_and_symbols_stay() {
     let flattened = |dim: Dim| {

@@ -26,8 +26,8 @@ pub(super) const TABLE: &[Entry] = &[
     ("pow", pow),
     ("maximum", |l, b| arith(l, b, "Max")),
     ("minimum", |l, b| arith(l, b, "Min")),
-    ("fmax", |l, b| arith(l, b, "Max")),
-    ("fmin", |l, b| arith(l, b, "Min")),
+    ("fmax", |l, b| without_nan(l, b, "Max")),
+    ("fmin", |l, b| without_nan(l, b, "Min")),
     ("atan2", atan2),
     ("eq", |l, b| compare(l, b, "Equal")),
     ("ne", ne),
@@ -218,8 +218,9 @@ pub(super) const TABLE: &[Entry] = &[
     ("threshold", |l, b| {
         let x = first(b)?;
         let (t, v) = (l.scalar(b.float("threshold")?, x.dtype), l.scalar(b.float("value")?, x.dtype));
-        let over = l.node("Greater", &[&x, &t], vec![], DataType::Bool, x.shape.clone())?;
-        one(l.node("Where", &[&over, &x, &v], vec![], x.dtype, x.shape.clone()))
+        // Asked this way round, a NaN stays what it is.
+        let under = l.node("LessOrEqual", &[&x, &t], vec![], DataType::Bool, x.shape.clone())?;
+        one(l.node("Where", &[&under, &v, &x], vec![], x.dtype, x.shape.clone()))
     }),
     ("prelu", prelu),
     ("_prelu_kernel", prelu),
@@ -307,6 +308,22 @@ fn arith(l: &mut Lowering, b: &Bound, op: &str) -> Result<Out> {
     }
     let (x, y) = (l.operand(&x, dtype)?, l.operand(&y, dtype)?);
     one(binary(l, op, &x, &y, dtype))
+}
+
+/// The larger or smaller of two, where a NaN gives way to a number: ONNX's Max and Min pass it on.
+fn without_nan(l: &mut Lowering, b: &Bound, op: &str) -> Result<Out> {
+    let (x, y) = operands(l, b)?;
+    let dtype = result_type(&[&x, &y]);
+    if !dtype.is_float() {
+        return arith(l, b, op);
+    }
+    let (x, y) = (l.operand(&x, dtype)?, l.operand(&y, dtype)?);
+    let shape = broadcast(&[&x.shape, &y.shape])?;
+    let both = binary(l, op, &x, &y, dtype)?;
+    let no_y = l.node("IsNaN", &[&y], vec![], DataType::Bool, y.shape.clone())?;
+    let rest = l.node("Where", &[&no_y, &x, &both], vec![], dtype, shape.clone())?;
+    let no_x = l.node("IsNaN", &[&x], vec![], DataType::Bool, x.shape.clone())?;
+    one(l.node("Where", &[&no_x, &y, &rest], vec![], dtype, shape))
 }
 
 /// `x + alpha * y` or `x - alpha * y`.

@@ -14,7 +14,6 @@ pub(super) const TABLE: &[Entry] = &[
     ("linear", linear),
     ("addmm", addmm),
     ("addmv", |l, b| added(l, b, "mat", "vec")),
-    ("addbmm", |_, _| bail!(Unsupported, "it has no lowering")),
     ("baddbmm", |l, b| added(l, b, "batch1", "batch2")),
     ("matmul", |l, b| product_of(l, b, "self", "other")),
     ("mm", |l, b| product_of(l, b, "self", "mat2")),

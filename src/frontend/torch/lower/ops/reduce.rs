@@ -19,7 +19,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("sum", |l, b| summed(l, b, "ReduceSum")),
     ("prod", |l, b| summed(l, b, "ReduceProd")),
-    ("nansum", |l, b| summed(l, b, "ReduceSum")),
+    ("nansum", |l, b| summed(l, b, "NanSum")),
     ("amax", |l, b| {
         let x = first(b)?;
         dims_reduce(l, b, "ReduceMax", &x)
@@ -139,8 +139,13 @@ fn summed(l: &mut Lowering, b: &Bound, op: &str) -> Result<Out> {
         None if x.dtype.is_float() => x.dtype,
         None => DataType::Int64,
     };
-    let x = l.cast(&x, dtype)?;
-    dims_reduce(l, b, op, &x)
+    let mut x = l.cast(&x, dtype)?;
+    if op == "NanSum" && dtype.is_float() {
+        let nan = l.node("IsNaN", &[&x], vec![], DataType::Bool, x.shape.clone())?;
+        let zero = l.scalar(0.0, dtype);
+        x = l.node("Where", &[&nan, &zero, &x], vec![], dtype, x.shape.clone())?;
+    }
+    dims_reduce(l, b, if op == "NanSum" { "ReduceSum" } else { op }, &x)
 }
 
 fn extreme(l: &mut Lowering, b: &Bound, max: bool) -> Result<Out> {
