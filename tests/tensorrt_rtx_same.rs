@@ -1,14 +1,13 @@
 //! Two builds of one model give the same engine file, as far as TensorRT-RTX lets them.
 //!
-//! Its compiler numbers the tensors that it makes itself (`__mye1902`) from several threads, so TensorRT-RTX 1.7.1 may write
-//! other numbers into the plan in every build, from C++ too. Everything else is held byte for byte.
+//! See `without_numbers`.
 
 mod tensorrt_common;
 
-use tensorrt_common::{build, digits, digits_options, library};
+use tensorrt_common::{PLAN_CHECKSUM, build, digits, digits_options, library, without_numbers};
 
-/// The engine file's checksum (8 bytes) and the one in the plan's header (4): they follow the numbers.
-const CHECKSUMS: usize = 8 + 4;
+/// The engine file's checksum and the plan's follow the numbers.
+const CHECKSUMS: usize = 8 + PLAN_CHECKSUM;
 
 #[test]
 fn equal_builds_give_equal_engine_files() {
@@ -26,26 +25,6 @@ fn equal_builds_give_equal_engine_files() {
     assert_eq!(first.len(), second.len());
     let differing: Vec<usize> = (0..first.len()).filter(|&i| first[i] != second[i]).collect();
     assert!(differing.len() <= CHECKSUMS, "bytes that differ, of {}: at {differing:?}", first.len());
-}
-
-/// The bytes with the digits of every `__mye1902` left out.
-fn without_numbers(bytes: &[u8]) -> Vec<u8> {
-    const PREFIX: &[u8] = b"__mye";
-    let mut kept = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some((&first, tail)) = rest.split_first() {
-        match rest.strip_prefix(PREFIX) {
-            Some(after) => {
-                kept.extend_from_slice(PREFIX);
-                rest = &after[after.iter().take_while(|b| b.is_ascii_digit()).count()..];
-            }
-            None => {
-                kept.push(first);
-                rest = tail;
-            }
-        }
-    }
-    kept
 }
 
 #[test]

@@ -56,3 +56,29 @@ pub fn digits_options() -> BuildOptions {
 pub fn build(model: &Model, options: &BuildOptions) -> mezzo::Result<Arc<Engine>> {
     Engine::build(&env(), model, "tensorrt-rtx", options, &Progress::default())
 }
+
+/// Bytes of the checksum in a plan's header.
+pub const PLAN_CHECKSUM: usize = 4;
+
+/// A plan, or a file with one, with the digits of every `__mye1902` left out.
+///
+/// TensorRT-RTX's compiler numbers the tensors that it makes itself from several threads, so version 1.7.1 may write other
+/// numbers in every build, from C++ too. Everything else, checksums aside, is the same in equal builds.
+pub fn without_numbers(bytes: &[u8]) -> Vec<u8> {
+    const PREFIX: &[u8] = b"__mye";
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, tail)) = rest.split_first() {
+        match rest.strip_prefix(PREFIX) {
+            Some(after) => {
+                kept.extend_from_slice(PREFIX);
+                rest = &after[after.iter().take_while(|b| b.is_ascii_digit()).count()..];
+            }
+            None => {
+                kept.push(first);
+                rest = tail;
+            }
+        }
+    }
+    kept
+}
