@@ -17,6 +17,8 @@ pub struct Micro<F> {
     few: Option<Few<F>>,
     /// For a single column: one panel of A times the first lane of one panel of B, which gives `mr` sums.
     column: Option<unsafe fn(&Tile<F>)>,
+    /// The first half of a tile's columns, for what is left over at the right.
+    half: Option<unsafe fn(&Tile<F>)>,
 }
 
 /// A kernel for few rows.
@@ -51,6 +53,8 @@ struct Tile<F> {
     c: *mut F,
     stride: usize,
     accumulate: bool,
+    /// Where to fetch from memory ahead of its use: a part of the next panel of B.
+    ahead: *const F,
 }
 
 /// Columns of the widest tile, rows of the highest.
@@ -82,33 +86,30 @@ impl<F: Float> Micro<F> {
                 // SAFETY: as below, for tiles side by side.
                 unsafe {
                     let c = c.add(done);
-                    (few.tile)(&Tile { rows, steps, a, b, c, stride, accumulate: block.accumulate });
+                    (few.tile)(&Tile { rows, steps, a, b, c, stride, accumulate: block.accumulate, ahead: b });
                 }
                 done += wide;
             }
         }
-        if let Some(kernel) = self.column
-            && block.columns == 1
-        {
-            for row in (0..block.rows).step_by(self.mr) {
-                let rows = self.mr.min(block.rows - row);
-                let a = block.a[row * block.steps..].as_ptr();
-                // SAFETY: the panels have `steps` steps (asserted above), and these rows of C lie in the block.
-                unsafe {
-                    let c = c.add(row * stride);
-                    let (steps, b) = (block.steps, block.b.as_ptr());
-                    kernel(&Tile { rows, steps, a, b, c, stride, accumulate: block.accumulate });
-                }
-            }
-            return;
-        }
         for column in (done..block.columns).step_by(self.nr) {
             let columns = self.nr.min(block.columns - column);
             let b = block.b[column * block.steps..].as_ptr();
+            let panel = self.nr * block.steps;
             for row in (0..block.rows).step_by(self.mr) {
                 let rows = self.mr.min(block.rows - row);
                 let a = block.a[row * block.steps..].as_ptr();
-                let mut tile = Tile { rows, steps: block.steps, a, b, c, stride, accumulate: block.accumulate };
+                // Each tile fetches its share of the next panel. The address need not exist: fetching ahead never fails.
+                let ahead = b.wrapping_add(panel + panel * row / block.rows);
+                let (steps, accumulate) = (block.steps, block.accumulate);
+                let mut tile = Tile { rows, steps, a, b, c, stride, accumulate, ahead };
+                if let (Some(kernel), 1) = (self.column, columns) {
+                    // SAFETY: the tile's one column lies in the block; the panels have `steps` steps (asserted above).
+                    unsafe {
+                        tile.c = c.add(row * stride + column);
+                        kernel(&tile);
+                    }
+                    continue;
+                }
                 if columns == self.nr {
                     // SAFETY: the tile lies in the block; the panels have `steps` steps (asserted above).
                     unsafe {
@@ -122,8 +123,9 @@ impl<F: Float> Micro<F> {
                 tile.c = aside.as_mut_ptr();
                 tile.stride = self.nr;
                 tile.accumulate = false;
+                let kernel = self.half.filter(|_| columns <= self.nr / 2).unwrap_or(self.tile);
                 // SAFETY: `aside` holds a whole tile.
-                unsafe { (self.tile)(&tile) };
+                unsafe { kernel(&tile) };
                 for r in 0..rows {
                     // SAFETY: these columns of row `r` lie in the block.
                     let out = unsafe { std::slice::from_raw_parts_mut(c.add((row + r) * stride + column), columns) };
@@ -143,15 +145,15 @@ pub fn micro_f32() -> &'static Micro<f32> {
         #[cfg(target_arch = "x86_64")]
         if simd::has_avx2() {
             let few = Some(Few { rows: 2, tiles: 4, tile: avx2::few });
-            return Micro { mr: 6, nr: 16, tile: avx2::tile, few, column: Some(avx2::column) };
+            return Micro { mr: 6, nr: 16, tile: avx2::tile, few, column: Some(avx2::column), half: Some(avx2::half) };
         }
-        Micro { mr: 4, nr: 8, tile: portable::<f32, 4, 8>, few: None, column: None }
+        Micro { mr: 4, nr: 8, tile: portable::<f32, 4, 8>, few: None, column: None, half: None }
     })
 }
 
 /// The kernel for FP64.
 pub fn micro_f64() -> &'static Micro<f64> {
-    static CHOICE: Micro<f64> = Micro { mr: 4, nr: 8, tile: portable_wide, few: None, column: None };
+    static CHOICE: Micro<f64> = Micro { mr: 4, nr: 8, tile: portable_wide, few: None, column: None, half: None };
     &CHOICE
 }
 
@@ -191,14 +193,26 @@ mod avx2 {
     /// Six rows of sixteen columns: twelve sums, two of B and one of A fill the sixteen registers.
     pub(super) unsafe fn tile(t: &Tile<f32>) {
         // SAFETY: chosen only where AVX2 and FMA are there; the tile is as the caller promises.
+        unsafe { some_rows::<2>(t) }
+    }
+
+    /// The first eight columns of a tile.
+    pub(super) unsafe fn half(t: &Tile<f32>) {
+        // SAFETY: as above.
+        unsafe { some_rows::<1>(t) }
+    }
+
+    #[inline(always)]
+    unsafe fn some_rows<const V: usize>(t: &Tile<f32>) {
+        // SAFETY: as above.
         unsafe {
             match t.rows {
-                6 => rows::<6>(t),
-                5 => rows::<5>(t),
-                4 => rows::<4>(t),
-                3 => rows::<3>(t),
-                2 => rows::<2>(t),
-                _ => rows::<1>(t),
+                6 => rows::<6, V>(t),
+                5 => rows::<5, V>(t),
+                4 => rows::<4, V>(t),
+                3 => rows::<3, V>(t),
+                2 => rows::<2, V>(t),
+                _ => rows::<1, V>(t),
             }
         }
     }
@@ -297,25 +311,55 @@ mod avx2 {
         }
     }
 
+    /// R rows of V times eight columns.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn rows<const R: usize>(t: &Tile<f32>) {
+    unsafe fn rows<const R: usize, const V: usize>(t: &Tile<f32>) {
         // SAFETY: the panels have `steps` steps of 6 and 16 lanes, and C has R rows of 16 columns.
         unsafe {
-            let mut sums = [[_mm256_setzero_ps(); 2]; R];
-            let (mut a, mut b) = (t.a, t.b);
-            for _ in 0..t.steps {
-                let b0 = _mm256_loadu_ps(b);
-                let b1 = _mm256_loadu_ps(b.add(8));
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm256_broadcast_ss(&*a.add(r));
-                    sums[0] = _mm256_fmadd_ps(x, b0, sums[0]);
-                    sums[1] = _mm256_fmadd_ps(x, b1, sums[1]);
+            let mut sums = [[_mm256_setzero_ps(); V]; R];
+            let (mut a, mut b, mut ahead) = (t.a, t.b, t.ahead);
+            // Four steps at a time, and one line of the next panel with them: a panel has a line for each step, and there
+            // are more than four tiles of rows in most products.
+            for _ in 0..t.steps / UNROLLED {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                for s in 0..UNROLLED {
+                    step(a.add(s * 6), b.add(s * 16), &mut sums);
                 }
-                a = a.add(6);
-                b = b.add(16);
+                a = a.add(UNROLLED * 6);
+                b = b.add(UNROLLED * 16);
+                ahead = ahead.wrapping_add(16);
+            }
+            for s in 0..t.steps % UNROLLED {
+                step(a.add(s * 6), b.add(s * 16), &mut sums);
             }
             for (r, sums) in sums.iter().enumerate() {
-                store(t.c.add(r * t.stride), sums, t.accumulate);
+                for (v, &sum) in sums.iter().enumerate() {
+                    let c = t.c.add(r * t.stride + v * 8);
+                    let whole = if t.accumulate { _mm256_add_ps(_mm256_loadu_ps(c), sum) } else { sum };
+                    _mm256_storeu_ps(c, whole);
+                }
+            }
+        }
+    }
+
+    /// Steps without a branch between them.
+    const UNROLLED: usize = 4;
+
+    /// One step of k.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn step<const R: usize, const V: usize>(a: *const f32, b: *const f32, sums: &mut [[__m256; V]; R]) {
+        // SAFETY: a step of both panels.
+        unsafe {
+            let mut lanes = [_mm256_setzero_ps(); V];
+            for (v, lane) in lanes.iter_mut().enumerate() {
+                *lane = _mm256_loadu_ps(b.add(v * 8));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let x = _mm256_broadcast_ss(&*a.add(r));
+                for (sum, &lane) in sums.iter_mut().zip(&lanes) {
+                    *sum = _mm256_fmadd_ps(x, lane, *sum);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ mod micro;
 mod source;
 
 pub use micro::{Block, Micro, micro_f32, micro_f64};
+use source::Panels;
 pub use source::{Packed, Source, Strided, widen_row};
 
 use super::lane::Lane;
@@ -23,15 +24,17 @@ use std::marker::PhantomData;
 ///
 /// A multiple of nine, so that no 3x3 kernel of a channel is cut in two.
 pub const BLOCK_K: usize = 252;
-/// Rows whose packed panels stay in the second-level cache.
-const BLOCK_M: usize = 96;
+/// Rows whose packed panels stay in the second-level cache: at most, since they are cut evenly.
+const BLOCK_M: usize = 198;
 /// Columns of one task: at most, and at least where there are as many.
 const BLOCK_N: usize = 512;
-const LEAST_N: usize = 128;
-/// Floats of B that a task packs: they stay in the caches while all rows pass over them.
-const PACKED_B: usize = 1 << 18;
-/// The same where there are so few rows that each block of k is packed only to be read once.
-const PACKED_ONCE: usize = 1 << 14;
+const LEAST_N: usize = 64;
+/// Floats of B that a task packs: they stay in the second-level cache while all rows pass over them.
+const PACKED_B: usize = 1 << 15;
+/// Columns that are packed just before they are used.
+const PACK_N: usize = 64;
+/// Floats of A that are packed once for all tasks, if there are several.
+const PACKED_A: usize = 1 << 22;
 
 /// What is done to a piece of a row of C before it is stored: row, first column, values.
 pub type Epilogue<'a, F> = &'a (dyn Fn(usize, usize, &mut [F]) + Sync);
@@ -62,6 +65,10 @@ pub fn run<O: Lane<C: Float>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]
     let work: usize = products.iter().map(|p| p.m.saturating_mul(p.n).saturating_mul(p.k.max(1))).sum();
     let micro = O::C::micro();
     let mut tasks = Vec::new();
+    let mut packed = Vec::new();
+    for p in products {
+        packed.push(pack_once(cx, p, micro)?);
+    }
     for (i, p) in products.iter().enumerate() {
         if p.m == 0 || p.n == 0 {
             continue;
@@ -69,26 +76,46 @@ pub fn run<O: Lane<C: Float>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]
         shared.check(p)?;
         let width = columns_of_task(p, micro.nr);
         // Few columns: cut the rows too, so that all threads have work.
-        let columns = p.n.div_ceil(width);
+        let columns = pieces(p.n, width);
         let wanted = (2 * cx.threads.count()).div_ceil(columns * products.len());
         let rows = match cx.threads.count() {
             1 => p.m,
             _ => p.m.div_ceil(wanted.max(1)).next_multiple_of(micro.mr).min(p.m),
         };
-        for j in (0..p.n).step_by(width) {
-            tasks.extend((0..p.m).step_by(rows).map(|r| Task {
-                product: i,
-                row: r,
-                rows: rows.min(p.m - r),
-                column: j,
-                columns: width.min(p.n - j),
-            }));
+        for j in 0..columns {
+            let column = j * width;
+            let columns = if j + 1 == columns { p.n - column } else { width };
+            let task = |row| Task { product: i, row, rows: rows.min(p.m - row), column, columns };
+            tasks.extend((0..p.m).step_by(rows).map(task));
         }
     }
     cx.threads.try_each(tasks.len(), work, &|t| {
         let task = &tasks[t];
-        rectangle(cx, &products[task.product], task, micro, &shared)
+        let p = &products[task.product];
+        match &packed[task.product] {
+            Some(data) => {
+                let a = Panels { data: data.slice::<O::C>()?, lanes: p.m, steps: p.k, width: micro.mr };
+                rectangle(cx, p, &a, task, micro, &shared)
+            }
+            None => rectangle(cx, p, p.a, task, micro, &shared),
+        }
     })
+}
+
+/// A, packed for all tasks of a product: each would pack it for itself.
+fn pack_once<F: Lane<C = F> + Float>(cx: &Cx, p: &Product<F>, micro: &Micro<F>) -> Result<Option<Tensor>> {
+    let shared = pieces(p.n, columns_of_task(p, micro.nr)) > 1;
+    let lanes = p.m.next_multiple_of(micro.mr);
+    let floats = lanes.saturating_mul(p.k);
+    if !shared || floats == 0 || floats > PACKED_A || p.a.ready(0, 0, micro.mr).is_some() {
+        return Ok(None);
+    }
+    let mut panels = Tensor::new(cx.pool, F::DTYPE, vec![floats])?;
+    cx.threads.pieces(panels.slice_mut::<F>()?, lanes * BLOCK_K, floats, |i, block| {
+        let k = i * BLOCK_K;
+        p.a.pack(0..p.m, k..p.k.min(k + BLOCK_K), micro.mr, block);
+    });
+    Ok(Some(panels))
 }
 
 /// An output whose disjoint parts are written by tasks.
@@ -123,10 +150,14 @@ struct Task {
 fn columns_of_task<F>(p: &Product<F>, nr: usize) -> usize {
     let most = match p.b.ready(0, 0, nr) {
         Some(_) => BLOCK_N,
-        None if p.m <= BLOCK_M => (PACKED_ONCE / BLOCK_K.min(p.k.max(1))).clamp(LEAST_N / 2, BLOCK_N),
         None => (PACKED_B / p.k.max(1)).clamp(LEAST_N, BLOCK_N),
     };
     p.n.div_ceil(p.n.div_ceil(most)).next_multiple_of(nr)
+}
+
+/// How many tasks share `n` columns: what is left over goes to the last one if it is less than half a task.
+fn pieces(n: usize, width: usize) -> usize {
+    (n / width + usize::from(n % width >= width.div_ceil(2))).max(1)
 }
 
 /// An output that tasks write in disjoint rectangles.
@@ -166,6 +197,7 @@ impl<O> Output<'_, O> {
 fn rectangle<O: Lane<C: Float>>(
     cx: &Cx,
     p: &Product<O::C>,
+    source_a: &dyn Source<O::C>,
     task: &Task,
     micro: &Micro<O::C>,
     out: &Output<O>,
@@ -174,31 +206,24 @@ fn rectangle<O: Lane<C: Float>>(
     let padded = columns.next_multiple_of(micro.nr);
     let dtype = <O::C as Lane>::DTYPE;
     let scratch = |floats: usize| Tensor::new(cx.pool, dtype, vec![floats]);
+    let block_m = task.rows.div_ceil(task.rows.div_ceil(BLOCK_M)).next_multiple_of(micro.mr);
     // Sums go to the output itself where it has the computing type, else to a tile of their own.
     let direct = O::DTYPE == dtype;
-    let mut tile = if direct { None } else { Some(scratch(BLOCK_M.min(task.rows) * columns)?) };
-    // B is packed once for all rows; where there is but one block of rows, one block of k at a time will do.
+    let mut tile = if direct { None } else { Some(scratch(block_m.min(task.rows) * columns)?) };
+    // B is packed while the first block of rows is computed, and kept where there are others.
     let ready_b = p.b.ready(task.column, 0, micro.nr).is_some();
-    let whole = !ready_b && task.rows > BLOCK_M;
+    let whole = !ready_b && task.rows > block_m;
     let mut packed_b = scratch(match (ready_b, whole) {
         (true, _) => 0,
         (_, true) => padded * p.k,
         (_, false) => padded * BLOCK_K.min(p.k),
     })?;
     let pack_b = packed_b.slice_mut::<O::C>()?;
-    let b_at = task.column..task.column + columns;
-    let blocks = || (0..p.k).step_by(BLOCK_K).map(|k| k..p.k.min(k + BLOCK_K));
-    if whole {
-        for k in blocks() {
-            p.b.pack(b_at.clone(), k.clone(), micro.nr, &mut pack_b[k.start * padded..k.end * padded]);
-        }
-    }
-    let ready_a = p.a.ready(task.row, 0, micro.mr).is_some();
-    let mut packed_a =
-        scratch(if ready_a { 0 } else { BLOCK_M.min(task.rows.next_multiple_of(micro.mr)) * BLOCK_K.min(p.k) })?;
+    let ready_a = source_a.ready(task.row, 0, micro.mr).is_some();
+    let mut packed_a = scratch(if ready_a { 0 } else { block_m * BLOCK_K.min(p.k) })?;
     let pack_a = packed_a.slice_mut::<O::C>()?;
-    for row in (0..task.rows).step_by(BLOCK_M) {
-        let rows = BLOCK_M.min(task.rows - row);
+    for row in (0..task.rows).step_by(block_m) {
+        let rows = block_m.min(task.rows - row);
         let first = task.row + row;
         let at = p.offset + first * p.row_stride + task.column;
         let (sums, stride): (*mut O::C, usize) = match &mut tile {
@@ -206,26 +231,34 @@ fn rectangle<O: Lane<C: Float>>(
             // SAFETY: `check` made sure that the rectangle lies in the output; O is O::C here.
             None => (unsafe { out.start.add(at) }.cast(), p.row_stride),
         };
-        for k in blocks() {
+        for k in (0..p.k).step_by(BLOCK_K).map(|k| k..p.k.min(k + BLOCK_K)) {
             let steps = k.len();
-            let b: &[O::C] = match p.b.ready(task.column, k.start, micro.nr) {
-                Some(ready) => ready,
-                None if whole => &pack_b[k.start * padded..],
-                None => {
-                    p.b.pack(b_at.clone(), k.clone(), micro.nr, pack_b);
-                    pack_b
-                }
-            };
-            let a: &[O::C] = match p.a.ready(first, k.start, micro.mr) {
+            let a: &[O::C] = match source_a.ready(first, k.start, micro.mr) {
                 Some(ready) => ready,
                 None => {
-                    p.a.pack(first..first + rows, k.clone(), micro.mr, pack_a);
+                    source_a.pack(first..first + rows, k.clone(), micro.mr, pack_a);
                     pack_a
                 }
             };
-            let block = micro::Block { rows, columns, steps, a, b, accumulate: k.start > 0 };
-            // SAFETY: the block lies in the rectangle, which is this task's alone.
-            unsafe { micro.block(&block, sums, stride) };
+            let group = if ready_b { columns } else { PACK_N };
+            for column in (0..columns).step_by(group) {
+                let group = group.min(columns - column);
+                let b: &[O::C] = match p.b.ready(task.column + column, k.start, micro.nr) {
+                    Some(ready) => ready,
+                    None => {
+                        let kept = if whole { k.start * padded } else { 0 };
+                        let panels = &mut pack_b[kept + column * steps..][..group.next_multiple_of(micro.nr) * steps];
+                        if row == 0 || !whole {
+                            let from = task.column + column;
+                            p.b.pack(from..from + group, k.clone(), micro.nr, panels);
+                        }
+                        panels
+                    }
+                };
+                let block = micro::Block { rows, columns: group, steps, a, b, accumulate: k.start > 0 };
+                // SAFETY: the block lies in the rectangle, which is this task's alone.
+                unsafe { micro.block(&block, sums.add(column), stride) };
+            }
         }
         for r in 0..rows {
             // SAFETY: row `r` of the block, which is this task's alone.

@@ -175,9 +175,39 @@ impl<T: Lane<C: Float>> Packed<T> {
     }
 
     fn at(&self, lane: usize, step: usize) -> &[T] {
-        let padded = self.lanes.next_multiple_of(self.width);
-        let depth = BLOCK_K.min(self.steps - step);
-        &self.data[step * padded + lane / self.width * self.width * depth..]
+        from(&self.data, [self.lanes, self.steps, self.width], lane, step)
+    }
+}
+
+/// What lies in packed panels from a lane and the first step of a block on.
+fn from<T>(data: &[T], [lanes, steps, width]: [usize; 3], lane: usize, step: usize) -> &[T] {
+    let depth = BLOCK_K.min(steps - step);
+    &data[step * lanes.next_multiple_of(width) + lane / width * width * depth..]
+}
+
+/// Panels in memory, as [`Packed`] has them.
+pub struct Panels<'a, F> {
+    /// The panels of each block of k, one block after the other.
+    pub data: &'a [F],
+    /// How many lanes there are.
+    pub lanes: usize,
+    /// Steps of k.
+    pub steps: usize,
+    /// Lanes of a panel.
+    pub width: usize,
+}
+
+impl<F: Float> Source<F> for Panels<'_, F> {
+    fn pack(&self, lanes: Range<usize>, steps: Range<usize>, width: usize, out: &mut [F]) {
+        let n = lanes.len().div_ceil(width) * width * steps.len();
+        if let Some(panels) = self.ready(lanes.start, steps.start, width) {
+            out[..n].copy_from_slice(&panels[..n]);
+        }
+    }
+
+    fn ready(&self, lane: usize, step: usize, width: usize) -> Option<&[F]> {
+        debug_assert_eq!(width, self.width);
+        Some(from(self.data, [self.lanes, self.steps, self.width], lane, step))
     }
 }
 
