@@ -2,8 +2,8 @@
 //! float type, constants packed when the engine was built, convolution windows) and each row of C passes through an
 //! epilogue before it is rounded and stored.
 //!
-//! Every element of C is the sum over k in order, in blocks of [`BLOCK_K`]; that order depends on nothing else, so results
-//! do not depend on threads or on how rows and columns are cut.
+//! Every element of C is the sum over k in order, in blocks of [`BLOCK_K`] (in a single column, or a single one that is left
+//! over at the right, in four sums side by side). That depends on the sizes alone, so results do not depend on threads.
 #![allow(unsafe_code)] // tasks write disjoint rectangles of one output, and kernels take raw pointers
 
 mod micro;
@@ -18,6 +18,7 @@ use super::math::Float;
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
 /// Steps of k that are summed before the sum goes to memory.
@@ -33,7 +34,7 @@ const LEAST_N: usize = 64;
 const PACKED_B: usize = 1 << 15;
 /// Columns that are packed just before they are used.
 const PACK_N: usize = 64;
-/// Floats of A that are packed once for all tasks, if there are several.
+/// Floats of A that are packed for all tasks of a call at most.
 const PACKED_A: usize = 1 << 22;
 
 /// What is done to a piece of a row of C before it is stored: row, first column, values.
@@ -65,10 +66,7 @@ pub fn run<O: Lane<C: Float>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]
     let work: usize = products.iter().map(|p| p.m.saturating_mul(p.n).saturating_mul(p.k.max(1))).sum();
     let micro = O::C::micro();
     let mut tasks = Vec::new();
-    let mut packed = Vec::new();
-    for p in products {
-        packed.push(pack_once(cx, p, micro)?);
-    }
+    let packed = pack_once(cx, products, micro)?;
     for (i, p) in products.iter().enumerate() {
         if p.m == 0 || p.n == 0 {
             continue;
@@ -102,20 +100,37 @@ pub fn run<O: Lane<C: Float>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]
     })
 }
 
-/// A, packed for all tasks of a product: each would pack it for itself.
-fn pack_once<F: Lane<C = F> + Float>(cx: &Cx, p: &Product<F>, micro: &Micro<F>) -> Result<Option<Tensor>> {
-    let shared = pieces(p.n, columns_of_task(p, micro.nr)) > 1;
-    let lanes = p.m.next_multiple_of(micro.mr);
-    let floats = lanes.saturating_mul(p.k);
-    if !shared || floats == 0 || floats > PACKED_A || p.a.ready(0, 0, micro.mr).is_some() {
-        return Ok(None);
+/// For each product its A, packed for all of its tasks, each of which would pack it for itself. Products of one A share it;
+/// what goes beyond [`PACKED_A`] in all is left to the tasks.
+fn pack_once<F: Lane<C = F> + Float>(
+    cx: &Cx,
+    products: &[Product<F>],
+    micro: &Micro<F>,
+) -> Result<Vec<Option<Tensor>>> {
+    let mut known: HashMap<(*const (), usize, usize), Tensor> = HashMap::new();
+    let mut left = PACKED_A;
+    let mut all = Vec::with_capacity(products.len());
+    for p in products {
+        let several = pieces(p.n, columns_of_task(p, micro.nr)) > 1;
+        let lanes = p.m.next_multiple_of(micro.mr);
+        let floats = lanes.saturating_mul(p.k);
+        if !several || floats == 0 || p.a.ready(0, 0, micro.mr).is_some() {
+            all.push(None);
+            continue;
+        }
+        let source = (std::ptr::from_ref(p.a).cast(), p.m, p.k);
+        if !known.contains_key(&source) && floats <= left {
+            left -= floats;
+            let mut panels = Tensor::new(cx.pool, F::DTYPE, vec![floats])?;
+            cx.threads.pieces(panels.slice_mut::<F>()?, lanes * BLOCK_K, floats, |i, block| {
+                let k = i * BLOCK_K;
+                p.a.pack(0..p.m, k..p.k.min(k + BLOCK_K), micro.mr, block);
+            });
+            known.insert(source, panels);
+        }
+        all.push(known.get(&source).cloned());
     }
-    let mut panels = Tensor::new(cx.pool, F::DTYPE, vec![floats])?;
-    cx.threads.pieces(panels.slice_mut::<F>()?, lanes * BLOCK_K, floats, |i, block| {
-        let k = i * BLOCK_K;
-        p.a.pack(0..p.m, k..p.k.min(k + BLOCK_K), micro.mr, block);
-    });
-    Ok(Some(panels))
+    Ok(all)
 }
 
 /// An output whose disjoint parts are written by tasks.
@@ -341,6 +356,30 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Many products of one A, as the images of a batch: packed once for all, so that the memory suffices.
+    #[test]
+    fn products_of_one_matrix_share_its_panels() {
+        let (m, n, k, count) = (100, 600, 700, 40);
+        let a: Vec<f16> = (0..m * k).map(|i| f16::from_f32((i % 13) as f32 - 6.0)).collect();
+        let b: Vec<f16> = (0..n * k).map(|i| f16::from_f32((i % 7) as f32 - 3.0)).collect();
+        let left = Strided { data: &a, lane: k, step: 1 };
+        let right = Strided { data: &b, lane: 1, step: n };
+        let product =
+            |i: usize| Product { m, n, k, a: &left, b: &right, offset: i * m * n, row_stride: n, epilogue: None };
+        let products: Vec<Product<f32>> = (0..count).map(product).collect();
+        let (pool, threads) = (Pool::new(2 << 20), Threads::inline());
+        let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
+        let mut out = vec![f16::ZERO; count * m * n];
+        run::<f16>(&cx, &products, &mut out).unwrap();
+        for (row, column) in [(0, 0), (99, 599), (57, 333)] {
+            let terms = (0..k).map(|s| a[row * k + s].to_f32() * b[s * n + column].to_f32());
+            let want = f16::from_f32(terms.sum());
+            for i in 0..count {
+                assert_eq!(out[(i * m + row) * n + column], want, "product {i} at {row},{column}");
             }
         }
     }
