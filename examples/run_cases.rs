@@ -47,7 +47,7 @@ fn run(case: &Json) -> Result<Json> {
     let start = Instant::now();
     let engine = backend::find("cpu")?.build(&model, &options, &Progress::default())?;
     let build_ms = start.elapsed().as_secs_f64() * 1e3;
-    let mut context = engine.clone().open_context()?;
+    let mut context = engine.clone().open_context(None)?;
     let info = engine.info();
     let inputs = info
         .inputs

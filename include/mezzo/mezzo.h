@@ -269,6 +269,13 @@ typedef struct mezzo_cancel_t mezzo_cancel_t;
 /// The numbers are asked for by the place of the output, counted from 0 in the order of A.
 typedef struct mezzo_comparison_t mezzo_comparison_t;
 
+/// Device memory that several contexts use for their activations, in turns: as much as the largest of them needs, instead of the
+/// sum. Safe to use from several threads.
+///
+/// The contexts may be of different engines and used by different threads; their executions follow one another on the device,
+/// whatever their streams. What should overlap on the device needs contexts with memory of their own.
+typedef struct mezzo_context_memory_t mezzo_context_memory_t;
+
 /// Contexts of one engine, for threads that come and go: opening a context takes memory and time. Safe to use from several
 /// threads.
 typedef struct mezzo_context_pool_t mezzo_context_pool_t;
@@ -2194,6 +2201,37 @@ mezzo_error_t *mezzo_context_activation_bytes(mezzo_context_t *context,
 /// ends first.
 MEZZO_API
 void mezzo_context_free(mezzo_context_t *context);
+
+/// Makes empty memory, which grows when contexts are opened on it. Give it back with mezzo_context_memory_free().
+///
+/// device: the device's number, from 0.
+///
+/// Errors: MEZZO_ERROR_NOT_FOUND if there is no such device or no driver.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_memory_new(size_t device,
+                                        mezzo_context_memory_t **memory);
+
+/// How many bytes of device memory it has by now; 0 for NULL.
+MEZZO_API size_t mezzo_context_memory_byte_size(const mezzo_context_memory_t *memory);
+
+/// Opens a context whose activations lie in shared memory, which grows if the engine needs more than it has. For engines of
+/// "tensorrt" and "tensorrt-rtx". Such a context cannot be captured into a graph of the caller's; its own option
+/// (mezzo_context_set_cuda_graph()) works.
+///
+/// memory: of the engine's device; the context keeps it alive.
+/// context: receives the context; free it with mezzo_context_free().
+///
+/// Errors: those of mezzo_context_new(); MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu" and for TensorRT 10.0;
+/// MEZZO_ERROR_INVALID_ARGUMENT if the engine runs on another device.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_new_sharing(const mezzo_engine_t *engine,
+                                         const mezzo_context_memory_t *memory,
+                                         mezzo_context_t **context);
+
+/// Gives it back; NULL does nothing. The memory lives as long as a context uses it.
+MEZZO_API void mezzo_context_memory_free(mezzo_context_memory_t *memory);
 
 /// Makes an empty pool; contexts are opened when they are needed. Give it back with mezzo_context_pool_free().
 ///

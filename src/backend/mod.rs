@@ -12,7 +12,7 @@ pub use tensorrt::TensorRtOptions;
 pub use value::{TensorValue, Value, byte_size};
 
 use crate::Result;
-use crate::device::Stream;
+use crate::device::{SharedMemory, Stream};
 use crate::model::Model;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -104,8 +104,8 @@ pub trait LoadedEngine: Send + Sync {
         None
     }
 
-    /// Opens a context, which keeps the engine alive.
-    fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>>;
+    /// Opens a context, which keeps the engine alive. Its activations lie in shared memory if that is given.
+    fn open_context(self: Arc<Self>, memory: Option<&Arc<SharedMemory>>) -> Result<Box<dyn BackendContext>>;
 }
 
 /// What an engine tells of itself.

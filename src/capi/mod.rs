@@ -51,6 +51,7 @@ pub mod engine;
 pub mod run_options;
 
 pub mod context;
+pub mod context_memory;
 pub mod context_pool;
 
 pub mod compare;

@@ -3,6 +3,7 @@
 pub mod buffer;
 mod copy;
 pub mod deferred;
+mod shared;
 
 pub use crate::sys::cuda::{
     Conversion, Device, EventHandle as Event, GraphHandle as Graph, StreamHandle as Stream, count, device_of,
@@ -10,3 +11,4 @@ pub use crate::sys::cuda::{
 };
 pub use buffer::Buffer;
 pub use copy::{convert, copy, fill};
+pub use shared::{SharedMemory, Turn};

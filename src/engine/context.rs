@@ -3,7 +3,7 @@
 use super::check::{Symbols, check_dims, check_dtype, check_value};
 use super::engine::Engine;
 use crate::backend::{BackendContext, IoInfo, RunControl, TensorValue, Value, byte_size};
-use crate::device::{Buffer, Stream};
+use crate::device::{Buffer, SharedMemory, Stream};
 use crate::{Result, bail, err};
 use std::sync::Arc;
 
@@ -50,7 +50,17 @@ enum Slot {
 impl Context {
     /// Opens a context.
     pub fn new(engine: &Arc<Engine>) -> Result<Context> {
-        let backend = engine.open_backend_context()?;
+        Context::open(engine, None)
+    }
+
+    /// Opens a context whose activations lie in memory that other contexts use too, of this engine or of others. They take
+    /// turns on the device.
+    pub fn sharing(engine: &Arc<Engine>, memory: &Arc<SharedMemory>) -> Result<Context> {
+        Context::open(engine, Some(memory))
+    }
+
+    fn open(engine: &Arc<Engine>, memory: Option<&Arc<SharedMemory>>) -> Result<Context> {
+        let backend = engine.open_backend_context(memory)?;
         let info = engine.info();
         Ok(Context {
             inputs: info.inputs.iter().map(|_| InputSlot::default()).collect(),

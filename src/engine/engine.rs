@@ -3,6 +3,7 @@
 use super::env::{Env, LogLevel};
 use super::{cache, container};
 use crate::backend::{self, BackendContext, BuildOptions, EngineInfo, LoadOptions, LoadedEngine, Progress};
+use crate::device::SharedMemory;
 use crate::model::Model;
 use crate::sys::atomic_file::AtomicFile;
 use crate::sys::map;
@@ -181,8 +182,8 @@ impl Engine {
         &self.env
     }
 
-    pub(super) fn open_backend_context(&self) -> Result<Box<dyn BackendContext>> {
-        self.loaded.clone().open_context()
+    pub(super) fn open_backend_context(&self, memory: Option<&Arc<SharedMemory>>) -> Result<Box<dyn BackendContext>> {
+        self.loaded.clone().open_context(memory)
     }
 }
 

@@ -24,7 +24,7 @@ impl LoadedEngine for Doubler {
             Section { name: "b", parts: vec![] },
         ])
     }
-    fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>> {
+    fn open_context(self: Arc<Self>, _: Option<&Arc<crate::device::SharedMemory>>) -> Result<Box<dyn BackendContext>> {
         Ok(Box::new(DoublerContext))
     }
 }

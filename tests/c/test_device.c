@@ -59,6 +59,10 @@ static void null_arguments(void)
     NULLS(mezzo_context_pool_release, "pool", NULL, NULL);
     CHECK(mezzo_context_pool_leased(NULL) == 0);
     mezzo_context_pool_free(NULL);
+    NULLS(mezzo_context_memory_new, "memory", 0, NULL);
+    CHECK(mezzo_context_memory_byte_size(NULL) == 0);
+    NULLS(mezzo_context_new_sharing, "engine", NULL, NULL, NULL);
+    mezzo_context_memory_free(NULL);
     NULLS(mezzo_value_to_dlpack, "tensor", NULL, NULL, NULL, NULL);
     NULLS(mezzo_value_from_dlpack, "value", NULL, NULL, NULL, NULL);
 }

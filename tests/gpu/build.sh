@@ -9,8 +9,12 @@ out=build/gpu/bin
 mkdir -p $out
 cp "$target/judged/libmezzo.so" $out/libmezzo.so.0
 cp "$target/judged/mezzo" $out/
-for program in tests/gpu/suite benches/gpu/bench; do
-    ${CXX:-c++} -std=c++17 -O2 -Wall -Wextra -Iinclude $program.cpp tests/gpu/check.cpp -o "$out/$(basename $program)" \
-        $out/libmezzo.so.0 -ldl -lpthread -Wl,-rpath,'$ORIGIN'
-done
+compile() {
+    name=$1
+    shift
+    ${CXX:-c++} -std=c++17 -O2 -Wall -Wextra -Iinclude "$@" tests/gpu/check.cpp -o $out/$name $out/libmezzo.so.0 -ldl -lpthread \
+        -Wl,-rpath,'$ORIGIN'
+}
+compile suite tests/gpu/suite.cpp tests/gpu/shapes.cpp tests/gpu/sharing.cpp
+compile bench benches/gpu/bench.cpp
 echo "$out has $(ls $out | tr '\n' ' ')"

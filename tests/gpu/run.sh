@@ -48,6 +48,9 @@ part() {
     case "$parts" in *" $1 "*) echo "== $1" ;; *) return 1 ;; esac
 }
 
+if part suite || part sanitize; then
+    python3 tests/gpu/models.py "$work" || failed=1
+fi
 if part suite; then
     $suite 2>&1 | tee "$results/suite.txt"
     grep -q '^0 failed' "$results/suite.txt" || failed=1

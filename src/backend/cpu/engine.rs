@@ -12,10 +12,11 @@ use crate::backend::{
     Backend, BackendContext, EngineInfo, IoDim, IoInfo, LoadOptions, LoadedEngine, PartSource, Progress, Section,
     SectionReader,
 };
+use crate::device::SharedMemory;
 use crate::frontend::onnx::{self, External};
 use crate::model::{DataType, Model};
 use crate::sys::memory::physical_bytes;
-use crate::{Result, err};
+use crate::{Result, bail, err};
 use bytes::Bytes;
 use serde_json::json;
 use std::collections::HashMap;
@@ -195,7 +196,13 @@ impl LoadedEngine for CpuEngine {
         ])
     }
 
-    fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>> {
+    fn open_context(self: Arc<Self>, memory: Option<&Arc<SharedMemory>>) -> Result<Box<dyn BackendContext>> {
+        if memory.is_some() {
+            bail!(
+                Unsupported,
+                "engines of the backend 'cpu' use no device memory: open their contexts with mezzo_context_new"
+            );
+        }
         Ok(Box::new(CpuContext::new(self)))
     }
 }

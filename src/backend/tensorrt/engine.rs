@@ -5,7 +5,7 @@ use super::Place;
 use super::build::damaged;
 use super::execute::PlanContext;
 use super::plan::Plan;
-use crate::device::Device;
+use crate::device::{Device, SharedMemory};
 use crate::{Result, bail, err};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -156,8 +156,8 @@ impl LoadedEngine for PlanEngine {
         Some(self.plan.clone())
     }
 
-    fn open_context(self: Arc<Self>) -> Result<Box<dyn BackendContext>> {
-        Ok(Box::new(PlanContext::open(&self.on_device()?)?))
+    fn open_context(self: Arc<Self>, memory: Option<&Arc<SharedMemory>>) -> Result<Box<dyn BackendContext>> {
+        Ok(Box::new(PlanContext::open(&self.on_device()?, memory)?))
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::{BackendContext, IoInfo, RunControl, TensorValue, Value, byte_
 use super::graph::Replay;
 use super::plan::{Lease, Plan, Tensor};
 use super::sink::Sink;
-use crate::device::{Buffer, Event, Stream, deferred};
+use crate::device::{Buffer, Event, SharedMemory, Stream, Turn, deferred};
 use crate::model::DataType;
 use crate::sys::tensorrt::{ExecutionContext, OutputAllocator, Profiler, Selector};
 use crate::{Result, bail, err};
@@ -17,6 +17,8 @@ const ALIGNMENT: u64 = 256;
 /// One execution context of a plan.
 pub struct PlanContext {
     plan: Arc<Plan>,
+    /// Where the activations lie, unless TensorRT made memory for them.
+    memory: Option<Arc<SharedMemory>>,
     /// For runs without a stream of the caller's, and for captures.
     own_stream: Arc<Stream>,
     /// `None` only while it is dropped.
@@ -32,6 +34,8 @@ struct State {
     replay: Replay,
     context: ExecutionContext,
     _lease: Lease,
+    /// The piece of shared memory that the context has by now.
+    memory: Option<Buffer>,
     allocators: Vec<Option<(OutputAllocator, Arc<Sink>)>>,
     profiler: Option<Profiler>,
     /// Host memory of inputs that are read there.
@@ -59,17 +63,24 @@ enum Target {
 }
 
 impl PlanContext {
-    /// Opens a context.
-    pub fn open(plan: &Arc<Plan>) -> Result<PlanContext> {
+    /// Opens a context, whose activations lie in shared memory if that is given.
+    pub fn open(plan: &Arc<Plan>, memory: Option<&Arc<SharedMemory>>) -> Result<PlanContext> {
         deferred::reap();
         let device = plan.device;
         let _entered = device.enter()?;
         let lease = plan.lease()?;
-        let context = lease.engine.open()?;
+        if let Some(memory) = memory {
+            if !std::ptr::eq(memory.device(), device) {
+                bail!(InvalidArgument, "the memory is of {:?}, but the engine runs on {device:?}", memory.device());
+            }
+            memory.reserve(lease.engine.memory_bytes()?)?;
+        }
+        let context = lease.engine.open(memory.is_none())?;
         let state = State {
             replay: Replay::default(),
             context,
             _lease: lease,
+            memory: None,
             allocators: plan.outputs.iter().map(|_| None).collect(),
             profiler: None,
             host: plan.inputs.iter().map(|_| Vec::new()).collect(),
@@ -86,6 +97,7 @@ impl PlanContext {
             staged_inputs: plan.inputs.iter().map(|_| None).collect(),
             staged_outputs: plan.outputs.iter().map(|_| None).collect(),
             plan: plan.clone(),
+            memory: memory.cloned(),
         })
     }
 
@@ -114,11 +126,18 @@ impl PlanContext {
     /// Enqueues, after what the context did before, and notes what it uses.
     fn launch(&mut self, stream: &Arc<Stream>) -> Result<()> {
         let state = self.state.as_mut().ok_or_else(gone)?;
+        let memory = self.memory.clone();
+        let turn = memory.as_deref().map(|m| state.take_turn(m, stream)).transpose()?;
         state.follow(stream)?;
         // SAFETY: every address that `bind` set belongs to a buffer in `bound`, or to the state itself, which stay until
         // `done` has passed.
-        unsafe { state.context.enqueue(stream.as_ptr())? };
-        state.after(stream)
+        let enqueued = unsafe { state.context.enqueue(stream.as_ptr()) };
+        enqueued.map_err(|e| state.explain(&self.plan, e))?;
+        state.after(stream)?;
+        if let Some(turn) = turn {
+            turn.end(&state.done, stream);
+        }
+        Ok(())
     }
 
     /// Memory on the device with room for that many bytes, used again from run to run.
@@ -282,7 +301,7 @@ impl BackendContext for PlanContext {
     }
 
     fn activation_bytes(&self) -> Option<u64> {
-        self.plan.info.activation_bytes
+        self.plan.info.activation_bytes.or(self.plan.activation_bytes)
     }
 }
 
@@ -293,6 +312,8 @@ impl PlanContext {
         if !state.replay.is_on() || stream.is_capturing()? {
             return self.launch(stream);
         }
+        let memory = self.memory.clone();
+        let turn = memory.as_deref().map(|m| state.take_turn(m, stream)).transpose()?;
         if !state.replay.has_graph() {
             // Captured on the context's own stream: the caller's may be the default stream, which cannot be captured.
             state.follow(&self.own_stream)?;
@@ -306,7 +327,11 @@ impl PlanContext {
         }
         state.follow(stream)?;
         state.replay.launch(stream)?;
-        state.after(stream)
+        state.after(stream)?;
+        if let Some(turn) = turn {
+            turn.end(&state.done, stream);
+        }
+        Ok(())
     }
 
     /// Bytes of an output for the shapes of the inputs; `None` if only the data decides them.
@@ -390,6 +415,41 @@ impl State {
             );
         }
         Ok(())
+    }
+
+    /// The reason why an execution was not enqueued: memory for an output whose size only the data decides, or TensorRT's own.
+    fn explain(&self, plan: &Plan, error: crate::Error) -> crate::Error {
+        let sinks = plan.outputs.iter().zip(&self.allocators);
+        let missing = sinks.filter_map(|(tensor, a)| Some((tensor, a.as_ref()?.1.missing()?))).next();
+        missing.map_or(error, |(tensor, (needed, given))| {
+            err!(
+                SizeMismatch,
+                "output '{}', whose size the data decides, needs {needed} bytes this time, but {given} bytes are bound: bind more, \
+                 or nothing, and the library makes memory for it",
+                tensor.name
+            )
+        })
+    }
+
+    /// Begins a use of shared memory, which the work to come needs.
+    fn take_turn<'m>(&mut self, shared: &'m SharedMemory, stream: &Arc<Stream>) -> Result<Turn<'m>> {
+        if stream.is_capturing()? {
+            bail!(
+                Unsupported,
+                "the context shares the memory of its activations, so it cannot be captured into a graph, whose launches \
+                 would not wait for their turn: capture a context with memory of its own"
+            );
+        }
+        let turn = shared.turn(stream)?;
+        if self.memory.as_ref().is_none_or(|m| !m.same(turn.memory())) {
+            let memory = turn.memory().clone();
+            // SAFETY: `open` reserved what the engine needs; the memory stays in the state until `done` has passed, and turns
+            // keep others away from it until then.
+            unsafe { self.context.set_memory(memory.address(), memory.len())? };
+            // A graph holds the old address.
+            deferred::until(self.done.clone(), (self.replay.let_go(), self.memory.replace(memory)));
+        }
+        Ok(turn)
     }
 
     /// Lets a stream wait for the context's work on another one.

@@ -27,6 +27,8 @@ pub struct Plan {
     /// In the order of `info.outputs`.
     pub outputs: Vec<Tensor>,
     pub profiles: Vec<Profile>,
+    /// Device memory of a context's activations, for the largest shapes.
+    pub activation_bytes: Option<u64>,
 }
 
 /// An input or output of a plan.
@@ -54,6 +56,7 @@ impl Plan {
         let profiles =
             (0..engine.profiles()?).map(|i| Profile::read(&engine, &inputs, i)).collect::<Result<Vec<_>>>()?;
         let exclusive = api.shares_no_profiles() && inputs.iter().any(|i| !i.is_fixed);
+        let activation_bytes = engine.memory_bytes().ok().map(|b| b as u64);
         let free = Mutex::new(vec![engine.clone()]);
         Ok(Plan {
             device,
@@ -65,6 +68,7 @@ impl Plan {
             inputs,
             outputs,
             profiles,
+            activation_bytes,
         })
     }
 

@@ -16,6 +16,8 @@ pub struct Sink {
 #[derive(Default)]
 struct State {
     made: Option<Buffer>,
+    /// Bytes that were asked for and are more than the caller's memory has.
+    missing: Option<usize>,
     shape: Option<Vec<usize>>,
 }
 
@@ -30,6 +32,12 @@ impl Sink {
         self.state.lock().shape.clone()
     }
 
+    /// Why the last execution got no memory: the bytes that it needs and those that the caller gave.
+    pub fn missing(&self) -> Option<(usize, usize)> {
+        let needed = self.state.lock().missing.take()?;
+        Some((needed, self.given.map_or(0, |(_, capacity)| capacity)))
+    }
+
     /// The memory that was made; the next execution makes its own.
     pub fn take(&self) -> Option<Buffer> {
         self.state.lock().made.take()
@@ -40,7 +48,11 @@ impl OutputSink for Arc<Sink> {
     fn allocate(&self, _: &str, size: u64) -> Option<u64> {
         let size = usize::try_from(size).ok()?;
         if let Some((address, capacity)) = self.given {
-            return (size <= capacity).then_some(address);
+            if size > capacity {
+                self.state.lock().missing = Some(size);
+                return None;
+            }
+            return Some(address);
         }
         let buffer = Buffer::on_device(self.device, size.max(1)).ok()?;
         let address = buffer.address();

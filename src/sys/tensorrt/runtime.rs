@@ -17,6 +17,11 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
+/// `ExecutionContextAllocationStrategy`: the context's own memory, for the largest shapes.
+const STATIC_MEMORY: i32 = 0;
+/// The caller's memory.
+const USER_MANAGED_MEMORY: i32 = 2;
+
 /// A plan that was loaded for a device.
 pub struct PlanOnDevice {
     api: &'static Api,
@@ -185,14 +190,34 @@ impl PlanOnDevice {
         Ok(unsafe { text(call!(inspector.object.implementation(), get, fn(i32) -> *const c_char, json)) })
     }
 
-    /// Opens a context, which takes device memory for its activations.
-    pub fn open(self: &Arc<Self>) -> Result<ExecutionContext> {
+    /// Bytes of device memory that a context needs for its activations, whatever the profile.
+    pub fn memory_bytes(&self) -> Result<usize> {
+        let bytes = if old_dims(self.api) {
+            let slot = self.api.slot(Method::CudaEngineGetDeviceMemorySize)?;
+            // SAFETY: a live engine, and the method's signature in these versions.
+            unsafe { call!(self.this(), slot, fn() -> usize) }
+        } else {
+            let slot = self.api.slot(Method::CudaEngineGetDeviceMemorySizeV2)?;
+            // SAFETY: as above.
+            let bytes = unsafe { call!(self.this(), slot, fn() -> i64) };
+            usize::try_from(bytes).unwrap_or(0)
+        };
+        Ok(bytes)
+    }
+
+    /// Opens a context. It takes device memory for its activations, unless [`ExecutionContext::set_memory`] is to give it some.
+    pub fn open(self: &Arc<Self>, own_memory: bool) -> Result<ExecutionContext> {
         let _entered = self.device.enter()?;
         let _one = self.opening.lock();
-        let slot = self.api.slot(Method::CudaEngineCreateExecutionContext)?;
-        // SAFETY: a live engine. From version 10 on the argument is the allocation strategy, of which 0 (static) is the
-        // only one that earlier versions have; they take no argument and do not look at it.
-        let context = unsafe { call!(self.this(), slot, fn(i32) -> *mut c_void, 0) };
+        let old = old_dims(self.api);
+        let slot = self.api.slot(match own_memory || !old {
+            true => Method::CudaEngineCreateExecutionContext,
+            false => Method::CudaEngineCreateExecutionContextWithoutDeviceMemory,
+        })?;
+        let strategy = if own_memory { STATIC_MEMORY } else { USER_MANAGED_MEMORY };
+        // SAFETY: a live engine. From version 10 on the argument is the allocation strategy; earlier versions take no
+        // argument and do not look at it.
+        let context = unsafe { call!(self.this(), slot, fn(i32) -> *mut c_void, strategy) };
         let object = Object::returned(context).ok_or_else(|| {
             let what = format!("{} cannot open an execution context", self.api.version());
             self.api.error(ErrorCode::OutOfMemory, what, &self.logger)
@@ -221,6 +246,26 @@ impl ExecutionContext {
 
     fn method(&self, method: Method) -> Result<u16> {
         self.api.slot(method)
+    }
+
+    /// Sets the memory of the activations, for a context that has none of its own.
+    ///
+    /// # Safety
+    ///
+    /// Device memory of at least [`PlanOnDevice::memory_bytes`], which lives, and which nothing else uses, while an execution
+    /// is under way.
+    pub unsafe fn set_memory(&mut self, address: u64, bytes: usize) -> Result<()> {
+        let pointer = ptr::with_exposed_provenance_mut::<c_void>(address as usize);
+        if old_dims(self.api) {
+            let slot = self.method(Method::ExecutionContextSetDeviceMemory)?;
+            // SAFETY: a live context, the method's signature in these versions, and the caller's word for the memory.
+            unsafe { call!(self.this(), slot, fn(*mut c_void) -> (), pointer) };
+        } else {
+            let slot = self.method(Method::ExecutionContextSetDeviceMemoryV2)?;
+            // SAFETY: as above.
+            unsafe { call!(self.this(), slot, fn(*mut c_void, i64) -> (), pointer, bytes as i64) };
+        }
+        Ok(())
     }
 
     /// Chooses an optimization profile; takes effect in the order of the stream.

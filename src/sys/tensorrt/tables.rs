@@ -156,6 +156,16 @@ pub enum Method {
     /// `IExecutionContext *VCudaEngine::createExecutionContext()`, or
     /// `IExecutionContext *VCudaEngine::createExecutionContext(ExecutionContextAllocationStrategy)`
     CudaEngineCreateExecutionContext,
+    /// `IExecutionContext *VCudaEngine::createExecutionContextWithoutDeviceMemory()`
+    CudaEngineCreateExecutionContextWithoutDeviceMemory,
+    /// `size_t VCudaEngine::getDeviceMemorySize() const`
+    CudaEngineGetDeviceMemorySize,
+    /// `int64_t VCudaEngine::getDeviceMemorySizeV2() const`
+    CudaEngineGetDeviceMemorySizeV2,
+    /// `void VExecutionContext::setDeviceMemory(void *)`
+    ExecutionContextSetDeviceMemory,
+    /// `void VExecutionContext::setDeviceMemoryV2(void *, int64_t)`
+    ExecutionContextSetDeviceMemoryV2,
     /// `IEngineInspector *VCudaEngine::createEngineInspector() const`
     CudaEngineCreateEngineInspector,
     /// `Dims VCudaEngine::getTensorShape(const char *) const`
@@ -225,7 +235,7 @@ pub enum Method {
 }
 
 /// Their slots, in the order of [`Method`].
-pub static METHODS: [MethodRow; 106] = [
+pub static METHODS: [MethodRow; 111] = [
     MethodRow {
         name: "IBuilder::createBuilderConfig",
         slots: [&[(0, 9)], &[(0, 9)], &[(0, 7)], &[(0, 5)], &[(0, 7)], &[(0, 5)]],
@@ -433,6 +443,20 @@ pub static METHODS: [MethodRow; 106] = [
     MethodRow {
         name: "ICudaEngine::createExecutionContext",
         slots: [&[(0, 11)], &[(0, 11)], &[(0, 5)], &[(0, 5)], &[(0, 5)], &[(0, 5)]],
+    },
+    MethodRow {
+        name: "ICudaEngine::createExecutionContextWithoutDeviceMemory",
+        slots: [&[(0, 13)], &[(0, 13)], &[], &[], &[], &[]],
+    },
+    MethodRow { name: "ICudaEngine::getDeviceMemorySize", slots: [&[(0, 14)], &[(0, 14)], &[], &[], &[], &[]] },
+    MethodRow {
+        name: "ICudaEngine::getDeviceMemorySizeV2",
+        slots: [&[], &[], &[(100100, 52)], &[(0, 44)], &[(0, 50)], &[(0, 44)]],
+    },
+    MethodRow { name: "IExecutionContext::setDeviceMemory", slots: [&[(0, 11)], &[(0, 11)], &[], &[], &[], &[]] },
+    MethodRow {
+        name: "IExecutionContext::setDeviceMemoryV2",
+        slots: [&[], &[], &[(100100, 49)], &[(0, 48)], &[(0, 49)], &[(0, 48)]],
     },
     MethodRow {
         name: "ICudaEngine::createEngineInspector",

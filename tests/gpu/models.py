@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""Writes the small models of the suite whose shapes are not known beforehand.
+
+    python tests/gpu/models.py FOLDER
+"""
+import sys
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+
+def save(path, nodes, inputs, outputs, constants=()):
+    graph = helper.make_graph(nodes, path.stem, inputs, outputs, list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def main():
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    node, info = helper.make_node, helper.make_tensor_value_info
+    # The positive numbers of x, and where they are: the data decides how many.
+    save(folder / "select.onnx", [
+        node("Greater", ["x", "zero"], ["positive"]), node("NonZero", ["positive"], ["where"]),
+        node("Transpose", ["where"], ["indices"], perm=[1, 0]), node("GatherND", ["x", "indices"], ["values"]),
+    ], [info("x", TensorProto.FLOAT, ["n"])],
+        [info("values", TensorProto.FLOAT, ["k"]), info("where", TensorProto.INT64, [1, "k"])],
+        [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])])
+    # A row, repeated to the size that an input says.
+    save(folder / "expand.onnx", [node("Expand", ["x", "size"], ["rows"]), node("Add", ["rows", "rows"], ["y"])],
+         [info("x", TensorProto.FLOAT, [1, 4]), info("size", TensorProto.INT64, [2])], [info("y", TensorProto.FLOAT, ["a", "b"])])
+
+
+if __name__ == "__main__":
+    main()

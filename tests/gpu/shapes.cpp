@@ -1,0 +1,221 @@
+// Shapes that are not known beforehand: decided by the data, given as an input's values, or of several profiles.
+#include "digits.hpp"
+#include "tests.hpp"
+
+#include <thread>
+
+namespace {
+
+/* An engine from a model of tests/gpu/models.py, built once. */
+Engine small(const Setup &setup, const char *name, const std::string &profile)
+{
+    std::string path = setup.scratch + "/" + name + ".engine";
+    if (!setup.quick || !std::ifstream(path)) {
+        Engine engine = build(setup, setup.models + "/" + name + ".onnx", false, profile);
+        MUST(mezzo_engine_save_file(engine.get(), path.c_str()));
+        return engine;
+    }
+    EngineOptions options(mezzo_engine_options_new());
+    MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
+    return MAKE(Engine, mezzo_engine_load_file, static_cast<const mezzo_env_t *>(nullptr), path.c_str(),
+                static_cast<const mezzo_engine_options_t *>(options.get()));
+}
+
+/* What the model select.onnx computes: the positive numbers. */
+std::vector<float> positive(const std::vector<float> &numbers)
+{
+    std::vector<float> found;
+    for (float x : numbers)
+        if (x > 0)
+            found.push_back(x);
+    return found;
+}
+
+std::vector<int64_t> dims_of(mezzo_context_t *context, const char *name)
+{
+    int64_t dims[8];
+    size_t rank = 0;
+    MUST(mezzo_context_output_shape(context, name, dims, 8, &rank));
+    return {dims, dims + rank};
+}
+
+} // namespace
+
+std::string test_data_decides(const Setup &setup)
+{
+    Engine engine = small(setup, "select", "x=1:1000:4096");
+    auto context = MAKE(Context, mezzo_context_new, static_cast<const mezzo_engine_t *>(engine.get()));
+    Stream stream = new_stream();
+    auto input = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(4096 * 4));
+    auto large = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(4096 * 4));
+    auto little = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(256));
+    size_t sizes[] = {1000, 1, 4096, 17, 1000};
+    for (size_t i = 0; i < 5; i++) {
+        size_t count = sizes[i];
+        std::vector<float> sent = noise(count, i), want = positive(sent);
+        int64_t dims[] = {static_cast<int64_t>(count)};
+        Value value = tensor(sent, {dims[0]}, MEZZO_DTYPE_FP32);
+        // From and to the host.
+        MUST(mezzo_context_bind(context.get(), "x", value.get()));
+        MUST(mezzo_context_unbind(context.get(), "values"));
+        MUST(mezzo_context_run(context.get(), nullptr));
+        EXPECT(output(context.get(), "values") == want);
+        EXPECT(dims_of(context.get(), "values") == std::vector<int64_t>{static_cast<int64_t>(want.size())});
+        EXPECT(numbers(MAKE(Value, mezzo_context_output, context.get(), "where").get()).size() == want.size());
+        // On the device: memory made on the spot, and the caller's.
+        MUST(mezzo_buffer_copy_in(input.get(), 0, sent.data(), count * 4));
+        MUST(mezzo_context_bind_buffer(context.get(), "x", input.get(), 0));
+        MUST(mezzo_context_set_input_shape(context.get(), "x", dims, 1));
+        for (int bound = 0; bound < 2; bound++) {
+            if (bound)
+                MUST(mezzo_context_bind_buffer(context.get(), "values", large.get(), 0));
+            MUST(mezzo_context_enqueue(context.get(), stream.get()));
+            MUST(mezzo_stream_synchronize(stream.get()));
+            EXPECT(output(context.get(), "values") == want);
+        }
+        std::vector<float> there(want.size());
+        MUST(mezzo_buffer_copy_out(large.get(), 0, there.data(), there.size() * 4));
+        EXPECT(there == want);
+    }
+    // Too little memory: an error that says how much, and it goes on.
+    MUST(mezzo_context_bind_buffer(context.get(), "values", little.get(), 0));
+    REFUSED(mezzo_context_enqueue(context.get(), stream.get()), MEZZO_ERROR_SIZE_MISMATCH, "256 bytes are bound");
+    MUST(mezzo_context_bind_buffer(context.get(), "values", large.get(), 0));
+    MUST(mezzo_context_enqueue(context.get(), stream.get()));
+    MUST(mezzo_stream_synchronize(stream.get()));
+    EXPECT(output(context.get(), "values") == positive(noise(1000, 4)));
+    return "5 sizes, from the host, into memory made on the spot and into the caller's; too little of it refused";
+}
+
+std::string test_shape_input(const Setup &setup)
+{
+    Engine engine = small(setup, "expand", "size=[1,4]:[3,4]:[64,4]");
+    auto context = MAKE(Context, mezzo_context_new, static_cast<const mezzo_engine_t *>(engine.get()));
+    mezzo_dtype_t dtype = MEZZO_DTYPE_FP32;
+    for (size_t i = 0; i < mezzo_engine_input_count(engine.get()); i++)
+        if (std::string(mezzo_io_name(mezzo_engine_input(engine.get(), i))) == "size")
+            dtype = mezzo_io_dtype(mezzo_engine_input(engine.get(), i));
+    EXPECT(dtype == MEZZO_DTYPE_INT32 || dtype == MEZZO_DTYPE_INT64);
+    Stream stream = new_stream();
+    auto input = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(16));
+    auto large = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(64 * 4 * 4));
+    for (int rows : {3, 1, 64, 7}) {
+        std::vector<float> sent = noise(4, static_cast<uint64_t>(rows)), want;
+        for (int r = 0; r < rows; r++)
+            for (float x : sent)
+                want.push_back(2 * x);
+        int64_t two[] = {2};
+        int32_t small_size[] = {rows, 4};
+        int64_t wide_size[] = {rows, 4};
+        const void *words = dtype == MEZZO_DTYPE_INT64 ? static_cast<const void *>(wide_size) : small_size;
+        mezzo_value_t *raw = nullptr;
+        MUST(mezzo_value_new_copy(nullptr, dtype, two, 1, words, dtype == MEZZO_DTYPE_INT64 ? 16 : 8, &raw));
+        Value size(raw);
+        Value value = tensor(sent, {1, 4}, MEZZO_DTYPE_FP32);
+        MUST(mezzo_context_bind(context.get(), "size", size.get()));
+        MUST(mezzo_context_bind(context.get(), "x", value.get()));
+        MUST(mezzo_context_unbind(context.get(), "y"));
+        MUST(mezzo_context_run(context.get(), nullptr));
+        EXPECT(output(context.get(), "y") == want);
+        EXPECT(dims_of(context.get(), "y") == (std::vector<int64_t>{rows, 4}));
+        // Enqueued: the shape stays on the host, the rest on the device.
+        const int64_t dims[] = {1, 4};
+        MUST(mezzo_buffer_copy_in(input.get(), 0, sent.data(), 16));
+        MUST(mezzo_context_bind_buffer(context.get(), "x", input.get(), 0));
+        MUST(mezzo_context_set_input_shape(context.get(), "x", dims, 2));
+        MUST(mezzo_context_bind_buffer(context.get(), "y", large.get(), 0));
+        MUST(mezzo_context_enqueue(context.get(), stream.get()));
+        MUST(mezzo_stream_synchronize(stream.get()));
+        EXPECT(output(context.get(), "y") == want);
+    }
+    return "4 shapes as values of an input, run and enqueued";
+}
+
+std::string test_profiles(const Setup &setup)
+{
+    const Digits &d = digits(setup);
+    std::string path = setup.scratch + "/profiles.engine";
+    EngineOptions options(mezzo_engine_options_new());
+    MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
+    Engine engine;
+    if (setup.quick && std::ifstream(path)) {
+        engine = MAKE(Engine, mezzo_engine_load_file, static_cast<const mezzo_env_t *>(nullptr), path.c_str(),
+                      static_cast<const mezzo_engine_options_t *>(options.get()));
+    } else {
+        std::string model_path = setup.digits + "/digits.onnx";
+        auto model = MAKE(Model, mezzo_model_load_file, static_cast<const mezzo_env_t *>(nullptr), model_path.c_str(),
+                          static_cast<const mezzo_load_options_t *>(nullptr));
+        const char *sources = std::getenv("MEZZO_TACTIC_SOURCES");
+        MUST(mezzo_engine_options_set(options.get(), "tensorrt.tactic_sources",
+                                      sources ? sources : "edge_mask_convolutions,jit_convolutions"));
+        MUST(mezzo_engine_options_set(options.get(), "profile", "image=1x1x8x8:2x1x8x8:4x1x8x8"));
+        MUST(mezzo_engine_options_set(options.get(), "profile", "image=8x1x8x8:64x1x8x8:450x1x8x8"));
+        engine = MAKE(Engine, mezzo_engine_build, static_cast<const mezzo_env_t *>(nullptr),
+                      static_cast<const mezzo_model_t *>(model.get()), "tensorrt",
+                      static_cast<const mezzo_engine_options_t *>(options.get()));
+        MUST(mezzo_engine_save_file(engine.get(), path.c_str()));
+    }
+    auto right = [&](mezzo_context_t *context, size_t count) {
+        Value value = d.value(engine.get(), count);
+        MUST(mezzo_context_bind(context, "image", value.get()));
+        MUST(mezzo_context_run(context, nullptr));
+        std::vector<float> got = output(context, output_name(engine.get())), want = d.run(d.single.get(), count);
+        EXPECT(difference(got, want) < 2e-3);
+    };
+    // One context that changes between them, and two at once on one profile and on both.
+    std::vector<std::string> failures(3);
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < 3; t++)
+        threads.emplace_back([&, t] {
+            try {
+                auto context = MAKE(Context, mezzo_context_new, static_cast<const mezzo_engine_t *>(engine.get()));
+                const size_t sizes[3][6] = {{1, 100, 4, 8, 450, 2}, {64, 64, 9, 8, 100, 450}, {3, 4, 3, 1, 2, 64}};
+                for (size_t count : sizes[t])
+                    right(context.get(), count);
+                Value between = d.value(engine.get(), 6);
+                MUST(mezzo_context_bind(context.get(), "image", between.get()));
+                REFUSED(mezzo_context_run(context.get(), nullptr), MEZZO_ERROR_SHAPE_MISMATCH, "profile 1");
+                right(context.get(), 8);
+            } catch (const std::exception &e) {
+                failures[t] = e.what();
+            }
+        });
+    for (std::thread &thread : threads)
+        thread.join();
+    for (const std::string &failure : failures)
+        if (!failure.empty())
+            throw Failure(failure);
+    return "3 contexts at once that change between two profiles; a batch between them refused";
+}
+
+std::string test_half_required(const Setup &setup)
+{
+    if (setup.quick)
+        return "builds: not in a quick run";
+    auto attempt = [&](bool half) {
+        std::string path = setup.digits + "/digits.onnx";
+        auto model = MAKE(Model, mezzo_model_load_file, static_cast<const mezzo_env_t *>(nullptr), path.c_str(),
+                          static_cast<const mezzo_load_options_t *>(nullptr));
+        if (half) {
+            mezzo_model_t *converted = nullptr;
+            MUST(mezzo_model_convert(model.get(), nullptr, &converted, nullptr));
+            model.reset(converted);
+        }
+        EngineOptions options(mezzo_engine_options_new());
+        const char *sources = std::getenv("MEZZO_TACTIC_SOURCES");
+        MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
+        MUST(mezzo_engine_options_set(options.get(), "tensorrt.tactic_sources",
+                                      sources ? sources : "edge_mask_convolutions,jit_convolutions"));
+        MUST(mezzo_engine_options_set(options.get(), "profile", Digits::PROFILE));
+        MUST(mezzo_engine_options_set(options.get(), "tensorrt.require_fp16", "true"));
+        mezzo_engine_t *engine = nullptr;
+        std::string message = message_of(mezzo_engine_build(nullptr, model.get(), "tensorrt", options.get(), &engine));
+        Engine owned(engine);
+        return message;
+    };
+    std::string single = attempt(false), half = attempt(true);
+    EXPECT(single.find("no FP16 value") != std::string::npos);
+    if (!half.empty())
+        throw Failure("the FP16 model was refused: " + half);
+    return "FP32 refused, FP16 built and its layers found half";
+}
