@@ -1,6 +1,7 @@
 //! The arithmetic: loops over slices that know nothing of nodes. Operators check shapes and types and call them.
 
 pub mod broadcast;
+pub mod channels_last;
 pub mod conv;
 pub mod convert;
 pub mod elementwise;
@@ -13,4 +14,4 @@ pub mod movement;
 pub mod planes;
 pub mod program;
 pub mod simd;
-pub mod winograd;
+pub mod vector;

@@ -19,8 +19,8 @@ pub enum Stage {
     Unary(Unary),
     /// Makes a value of two: inputs 0 and 1, broadcast.
     Binary(Zip<f32, f32>),
-    /// Factor and addend of each channel (dimension 1): input 0.
-    Channels(Vec<(f32, f32)>),
+    /// Factor and addend of each channel: input 0. Channels are dimension 1, or the last one.
+    Channels { factors: Vec<f32>, addends: Vec<f32>, last: bool },
 }
 
 /// Where a stage finds an input.
@@ -110,12 +110,13 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
                     },
                 };
             }
-            if let Stage::Channels(factors) = call.stage {
-                if dims.get(1) != Some(&factors.len()) {
+            if let Stage::Channels { factors, last, .. } = call.stage {
+                let at = if *last { dims.len().wrapping_sub(1) } else { 1 };
+                if dims.len() < 2 || dims.get(at) != Some(&factors.len()) {
                     return Ok(None);
                 }
                 let mut channels = vec![1; dims.len() - 1];
-                channels[0] = factors.len();
+                channels[at - 1] = factors.len();
                 inputs[1] = Source::Places(Walk::new(dims, [&channels]));
             }
             stages.push(Bound { stage: call.stage, inputs });
@@ -166,7 +167,7 @@ impl<T: Lane<C = f32>> Program<'_, T> {
                     }
                     f(values);
                 }
-                (Stage::Channels(factors), [from, places]) => {
+                (Stage::Channels { factors, addends, .. }, [from, places]) => {
                     if let Source::Value(v) = from
                         && *v != i
                     {
@@ -175,7 +176,8 @@ impl<T: Lane<C = f32>> Program<'_, T> {
                     if let Source::Places(walk) = places {
                         let [step] = walk.inner_strides();
                         walk.runs(at, n, |run, len, [channel]| {
-                            affine(&mut values[run - at..][..len], &factors[channel..], step != 0);
+                            let values = &mut values[run - at..][..len];
+                            affine(values, &factors[channel..], &addends[channel..], step != 0);
                         });
                     }
                 }
@@ -263,11 +265,11 @@ fn walked<T: Lane<C = f32>>(
 }
 
 /// `v * factor + addend`, of one channel for all values or of one channel each.
-fn affine(values: &mut [f32], factors: &[(f32, f32)], each: bool) {
+fn affine(values: &mut [f32], factors: &[f32], addends: &[f32], each: bool) {
     vectorize(|| match each {
-        true => values.iter_mut().zip(factors).for_each(|(v, &(a, b))| *v = *v * a + b),
+        true => values.iter_mut().zip(factors).zip(addends).for_each(|((v, &a), &b)| *v = *v * a + b),
         false => {
-            let (a, b) = factors[0];
+            let (a, b) = (factors[0], addends[0]);
             values.iter_mut().for_each(|v| *v = *v * a + b);
         }
     });

@@ -56,6 +56,25 @@ pub fn has_avx2() -> bool {
     }
 }
 
+/// AVX-512 in the forms that every processor of its second generation has (Skylake-X, Zen 4 and later).
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub fn has_avx512() -> bool {
+    static KNOWN: AtomicU8 = AtomicU8::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let has = has_avx2()
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq");
+            KNOWN.store(1 + u8::from(has), Ordering::Relaxed);
+            has
+        }
+        known => known == 2,
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[cold]
 fn detect() -> bool {

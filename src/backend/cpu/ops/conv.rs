@@ -1,26 +1,27 @@
-//! Convolution and transposed convolution.
+//! Convolution and transposed convolution. Convolutions are computed over channels that lie side by side
+//! (`kernels/channels_last`); where the plan leaves a convolution its planes, they are turned before and after.
 
 use super::fused::Finishing;
 use super::window::{WindowSpec, spatial};
-use super::{Built, Entry, NodeCx, Then, entry, head_kernel, tensor_kernel};
+use super::{Built, ChannelsLast, Entry, NodeCx, Then, entry, head_kernel, tensor_kernel, with_channels_last};
 use crate::backend::cpu::exec::Cx;
-use crate::backend::cpu::kernels::conv::{Columns, Dealt, Window, depthwise, scatter};
+use crate::backend::cpu::kernels::channels_last::dense::Dense;
+use crate::backend::cpu::kernels::channels_last::depthwise::Depthwise;
+use crate::backend::cpu::kernels::channels_last::layout::{to_first, to_last};
+use crate::backend::cpu::kernels::channels_last::weights::Weights;
+use crate::backend::cpu::kernels::conv::{Window, scatter};
 use crate::backend::cpu::kernels::elementwise::cast_float;
-use crate::backend::cpu::kernels::gemm::{self, Packed, Product, Source, Strided};
+use crate::backend::cpu::kernels::gemm::{self, Product, Strided};
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
-use crate::backend::cpu::kernels::planes::{self, Plane, planes_at_once};
-use crate::backend::cpu::kernels::simd::vectorize;
-use crate::backend::cpu::kernels::winograd::{self, Winograd};
+use crate::backend::cpu::kernels::vector::Dispatch;
 use crate::backend::cpu::tensor::{Tensor, count};
 use crate::{Result, bail, err, with_float};
 use std::any::Any;
+use std::sync::Arc;
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[entry("Conv", build), entry("ConvTranspose", build_transpose)];
-
-/// Weights packed when the engine was built: one matrix a group, in the weights' own type.
-type AnyPacked = Option<Box<dyn Any + Send + Sync>>;
 
 /// The attribute 'group'.
 pub fn groups(cx: &NodeCx) -> Result<usize> {
@@ -28,43 +29,64 @@ pub fn groups(cx: &NodeCx) -> Result<usize> {
     usize::try_from(group).ok().filter(|g| *g > 0).ok_or_else(|| err!(InvalidModel, "its attribute 'group' is {group}"))
 }
 
+/// A convolution's attributes, and its weights if they were there when the engine was built.
+struct Conv {
+    spec: WindowSpec,
+    group: usize,
+    /// [`Prepared`] for the weights' own type.
+    prepared: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// Weights in the order that the kernels read.
+enum Prepared<T: Lane> {
+    Dense(Weights<T>),
+    /// A row of all channels for each kernel element.
+    Depthwise(Vec<T::C>),
+}
+
 fn build(cx: &NodeCx) -> Built {
     cx.check_inputs(2, 3)?;
-    let spec = WindowSpec::read(cx)?;
-    let group = groups(cx)?;
-    let packed: AnyPacked = match cx.constant(1) {
-        Some(w) if !w.is_empty() && w.rank() > 2 => {
-            with_float!(w.dtype(), T => pack::<T>(w, group)?, else _other => None)
+    let (spec, group) = (WindowSpec::read(cx)?, groups(cx)?);
+    let prepared: Option<Box<dyn Any + Send + Sync>> = match cx.constant(1) {
+        Some(w) if !w.is_empty() && w.rank() > 2 && w.dims()[0].is_multiple_of(group) => {
+            with_float!(w.dtype(), T => Some(Box::new(prepare::<T>(w, group)?)), else _other => None)
         }
         _ => None,
     };
-    head_kernel(move |cx, inputs, then| {
+    let rank = cx.constant(1).map(Tensor::rank).filter(|_| prepared.is_some());
+    let conv = Arc::new(Conv { spec, group, prepared });
+    let planes = {
+        let conv = conv.clone();
+        tensor_kernel(move |cx, inputs| {
+            let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
+            conv.check(x.dims(), x, w, bias)?;
+            with_float!(x.dtype(), T => over_planes::<T>(cx, &conv, x, w, bias), else other => Err(refuse("Conv", other)))
+        })?
+    };
+    let Some(rank) = rank else { return Ok(planes) };
+    let last = head_kernel(move |cx, inputs, then| {
         let (x, w, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.opt(2)?);
-        check_types(x, w)?;
-        with_float!(x.dtype(), T => {
-            let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Vec<Packed<T>>>());
-            conv::<T>(cx, &spec, group, [Some(x), Some(w), bias], packed, then)
-        }, else other => Err(refuse("Conv", other)))
-    })
+        let mut dims = x.dims().to_vec();
+        let channels = dims.pop().unwrap_or(0);
+        dims.insert(1.min(dims.len()), channels);
+        conv.check(&dims, x, w, bias)?;
+        with_float!(x.dtype(), T => over_channels::<T>(cx, &conv, [Some(x), Some(w), bias], then),
+            else other => Err(refuse("Conv", other)))
+    })?;
+    Ok(with_channels_last(planes, ChannelsLast { kernel: Arc::from(last), rank: Some(rank), draws: true }))
 }
 
-/// Depthwise kernels are read as they are; all others are packed.
 fn is_depthwise(w: &Tensor, group: usize) -> bool {
-    group > 1 && w.dims()[1] == 1 && w.dims()[0].is_multiple_of(group)
+    group > 1 && w.dims()[1] == 1
 }
 
-fn pack<T: FloatLane>(w: &Tensor, group: usize) -> Result<AnyPacked> {
-    if is_depthwise(w, group) || !w.dims()[0].is_multiple_of(group) {
-        return Ok(None);
-    }
-    let (m, k) = (w.dims()[0] / group, w.len() / w.dims()[0]);
+fn prepare<T: FloatLane<C: Dispatch>>(w: &Tensor, group: usize) -> Result<Prepared<T>> {
+    let (m, channels, taps) = (w.dims()[0], w.dims()[1], w.dims()[2..].iter().product::<usize>());
     let data = w.slice::<T>()?;
-    let all = (0..group)
-        .map(|g| {
-            Packed::new(&Strided { data: &data[g * m * k..(g + 1) * m * k], lane: k, step: 1 }, m, k, T::C::micro().mr)
-        })
-        .collect::<Result<Vec<Packed<T>>>>()?;
-    Ok(Some(Box::new(all)))
+    if is_depthwise(w, group) {
+        return Ok(Prepared::Depthwise((0..taps * m).map(|i| data[i % m * taps + i / m].get()).collect()));
+    }
+    Ok(Prepared::Dense(Weights::of_kernel(data, group, channels, taps)?))
 }
 
 /// The elements in the computing type: the tensor's own, or a widened copy.
@@ -79,25 +101,29 @@ fn check_types(x: &Tensor, w: &Tensor) -> Result<()> {
     Ok(())
 }
 
-fn check_shapes(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, group: usize) -> Result<()> {
-    if x.rank() < 3 || w.rank() != x.rank() {
-        bail!(ShapeMismatch, "an input of shape {:?} does not go with weights of shape {:?}", x.dims(), w.dims());
+impl Conv {
+    /// Types and shapes; `dims` is the input's shape with its channels in second place.
+    fn check(&self, dims: &[usize], x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+        check_types(x, w)?;
+        if dims.len() < 3 || w.rank() != dims.len() || w.dims()[2..].contains(&0) {
+            bail!(ShapeMismatch, "an input of shape {dims:?} does not go with weights of shape {:?}", w.dims());
+        }
+        let (c, m) = (dims[1], w.dims()[0]);
+        if m % self.group != 0 || w.dims()[1].checked_mul(self.group) != Some(c) {
+            bail!(
+                ShapeMismatch,
+                "an input of shape {dims:?} with {c} channels does not go with weights of shape {:?} in {} groups",
+                w.dims(),
+                self.group
+            );
+        }
+        if let Some(b) = bias
+            && b.len() != m
+        {
+            bail!(ShapeMismatch, "a bias of {} values does not go with {m} output channels", b.len());
+        }
+        Ok(())
     }
-    let (c, m) = (x.dims()[1], w.dims()[0]);
-    if m % group != 0 || w.dims()[1].checked_mul(group) != Some(c) {
-        bail!(
-            ShapeMismatch,
-            "an input of shape {:?} with {c} channels does not go with weights of shape {:?} in {group} groups",
-            x.dims(),
-            w.dims()
-        );
-    }
-    if let Some(b) = bias
-        && b.len() != m
-    {
-        bail!(ShapeMismatch, "a bias of {} values does not go with {m} output channels", b.len());
-    }
-    Ok(())
 }
 
 /// The convolution of FP64 tensors.
@@ -109,32 +135,41 @@ pub fn convolve(
     w: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let y = conv::<f64>(cx, spec, group, [Some(x), Some(w), bias], None, None)?;
-    y.ok_or_else(|| err!(Internal, "a convolution gave no result"))
+    let conv = Conv { spec: spec.clone(), group, prepared: None };
+    conv.check(x.dims(), x, w, bias)?;
+    over_planes::<f64>(cx, &conv, x, w, bias)
 }
 
-fn conv<T: FloatLane>(
+/// Input and output have their channels in planes.
+fn over_planes<T: FloatLane<C: Dispatch>>(
     cx: &Cx,
-    spec: &WindowSpec,
-    group: usize,
+    conv: &Conv,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let x = to_last(cx, x)?;
+    match over_channels::<T>(cx, conv, [Some(&x), Some(w), bias], None)? {
+        Some(y) => to_first(cx, &y),
+        None => bail!(Internal, "a convolution gave no result"),
+    }
+}
+
+/// Input and output have their channels side by side.
+fn over_channels<T: FloatLane<C: Dispatch>>(
+    cx: &Cx,
+    conv: &Conv,
     inputs: [Option<&Tensor>; 3],
-    packed: Option<&Vec<Packed<T>>>,
     then: Option<&Then>,
 ) -> Result<Option<Tensor>> {
     let [Some(x), Some(w), bias] = inputs else { bail!(Internal, "a convolution without input or weights") };
-    check_shapes(x, w, bias, group)?;
     let rank = x.rank() - 2;
-    let (window, _) = if w.dims()[2..].contains(&0) {
-        bail!(ShapeMismatch, "weights of shape {:?} have no elements", w.dims())
-    } else {
-        spec.window(&x.dims()[2..], &w.dims()[2..])?
-    };
-    if u32::try_from(window.input_len()).is_err() {
-        bail!(Unsupported, "an input of shape {:?}: planes of 2^32 elements and more", x.dims());
-    }
-    let (n, c, m) = (x.dims()[0], x.dims()[1], w.dims()[0]);
-    let mut dims = vec![n, m];
+    let sizes = &x.dims()[1..=rank];
+    let (window, _) = conv.spec.window(sizes, &w.dims()[2..])?;
+    let (n, channels, m) = (x.dims()[0], x.dims()[rank + 1], w.dims()[0]);
+    let mut dims = vec![n];
     dims.extend(spatial(&window, rank));
+    dims.push(m);
     let Some(finish) = super::fused::finish(then, x.dtype(), &dims)? else { return Ok(None) };
     let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
     if y.is_empty() {
@@ -142,138 +177,33 @@ fn conv<T: FloatLane>(
     }
     let bias = bias.map(|b| computing::<T>(cx, b)).transpose()?;
     let bias = bias.as_ref().map(|b| b.slice::<T::C>()).transpose()?;
-    if is_depthwise(w, group) {
-        depthwise_conv::<T>(cx, &window, group, x, w, bias, &finish, &mut y)?;
-        return Ok(Some(y));
-    }
-    let (mg, k) = (m / group, c / group * window.kernel_len());
-    let weights = w.slice::<T>()?;
-    let rows: Vec<Strided<T>> =
-        (0..group).map(|g| Strided { data: &weights[g * mg * k..(g + 1) * mg * k], lane: k, step: 1 }).collect();
-    let a = |g: usize| -> &dyn Source<T::C> {
-        match packed {
-            Some(p) => &p[g],
-            None => &rows[g],
+    let made;
+    let prepared = match conv.prepared.as_ref().and_then(|p| p.downcast_ref::<Prepared<T>>()) {
+        Some(prepared) => prepared,
+        None => {
+            made = prepare::<T>(w, conv.group)?;
+            &made
         }
     };
-    let (size, finish) = (window.output_len(), &finish);
-    let epilogues: Vec<_> = (0..n * group)
-        .map(|i| {
-            move |row: usize, column: usize, values: &mut [T::C]| {
-                if let Some(b) = bias {
-                    let b = b[i % group * mg + row];
-                    vectorize(|| values.iter_mut().for_each(|v| *v += b));
-                }
-                finish.apply((i * mg + row) * size + column, values);
-            }
-        })
-        .collect();
+    let finish = |at: usize, values: &mut [T::C]| finish.apply(at, values);
+    let input = x.slice::<T>()?;
     let out = y.slice_mut::<T>()?;
-    if window.is_pointwise() {
-        let data = x.slice::<T>()?;
-        let part = c / group * window.input_len();
-        let columns: Vec<Strided<T>> = (0..n * group)
-            .map(|i| Strided { data: &data[i * part..(i + 1) * part], lane: 1, step: window.input_len() })
-            .collect();
-        let products: Vec<Product<T::C>> = (0..n * group)
-            .map(|i| product(&window, mg, k, a(i % group), &columns[i], i * mg * size, &epilogues[i]))
-            .collect();
-        return gemm::run(cx, &products, out).map(|()| Some(y));
-    }
-    let data = x.slice::<T>()?;
-    if let (Some(weights), 1, true) = (packed, group, winograd::pays(&window, c, m)) {
-        let way = Winograd { window: &window, channels: c, rows: m, weights: &weights[0] };
-        let epilogue = |at: usize, channel: usize, values: &mut [T::C]| {
-            if let Some(b) = bias {
-                let b = b[channel];
-                vectorize(|| values.iter_mut().for_each(|v| *v += b));
+    match prepared {
+        Prepared::Dense(weights) => Dense { window, channels, weights, bias, finish: &finish }.run(cx, input, out)?,
+        Prepared::Depthwise(weights) => {
+            let way = Depthwise { window, channels: m, weights, bias, finish: &finish };
+            if m == channels {
+                way.run(cx, input, out)?;
+            } else {
+                // Several outputs of a channel: each gets a channel of its own.
+                let mut repeated = Tensor::new(cx.pool, x.dtype(), vec![input.len() / channels, m])?;
+                let times = m / channels;
+                repeated.slice_mut::<T>()?.iter_mut().enumerate().for_each(|(i, o)| *o = input[i / times]);
+                way.run(cx, repeated.slice::<T>()?, out)?;
             }
-            finish.apply(at, values);
-        };
-        if way.run(cx, data, out, &epilogue)? {
-            return Ok(Some(y));
         }
     }
-    let part = c / group * window.input_len();
-    // One image's dealt planes at most are held.
-    let columns: Vec<Box<dyn Source<T::C> + '_>> = (0..n * group)
-        .map(|i| -> Box<dyn Source<T::C> + '_> {
-            let input = &data[i * part..(i + 1) * part];
-            match if n * group == 1 { Dealt::new(&window, input) } else { None } {
-                Some(dealt) => Box::new(dealt),
-                None => Box::new(Columns { input, window: &window }),
-            }
-        })
-        .collect();
-    let products: Vec<Product<T::C>> = (0..n * group)
-        .map(|i| product(&window, mg, k, a(i % group), &*columns[i], i * mg * size, &epilogues[i]))
-        .collect();
-    gemm::run(cx, &products, out)?;
     Ok(Some(y))
-}
-
-fn product<'a, F: Float>(
-    w: &Window,
-    m: usize,
-    k: usize,
-    a: &'a dyn Source<F>,
-    b: &'a dyn Source<F>,
-    offset: usize,
-    epilogue: gemm::Epilogue<'a, F>,
-) -> Product<'a, F> {
-    Product { m, n: w.output_len(), k, a, b, offset, row_stride: w.output_len(), epilogue: Some(epilogue) }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn depthwise_conv<T: FloatLane>(
-    cx: &Cx,
-    window: &Window,
-    group: usize,
-    x: &Tensor,
-    w: &Tensor,
-    bias: Option<&[T::C]>,
-    finish: &Finishing,
-    y: &mut Tensor,
-) -> Result<()> {
-    let (m, size) = (w.dims()[0], window.output_len());
-    let kernels = computing::<T>(cx, w)?;
-    let kernels = kernels.slice::<T::C>()?;
-    let data = x.slice::<T>()?;
-    let (plane, taps) = (window.input_len(), window.kernel_len());
-    let work = y.len() * taps;
-    let at_once = planes_at_once(size);
-    cx.threads.pieces(y.slice_mut::<T>()?, size * at_once, work, |task, out| {
-        let mut lines = Plane::new();
-        for (i, out) in out.chunks_exact_mut(size).enumerate() {
-            let i = task * at_once + i;
-            let (image, channel) = (i / m, i % m);
-            let source = image * group + channel / (m / group);
-            let input = &data[source * plane..(source + 1) * plane];
-            let kernel = &kernels[channel * taps..(channel + 1) * taps];
-            let start = bias.map_or(T::C::ZERO, |b| b[channel]);
-            let mut make = |sums: &mut [T::C]| {
-                if Plane::<T::C>::serves(window) {
-                    lines.load(window, input, 0..window.input[1], T::C::ZERO);
-                    planes::depthwise(window, &lines, kernel, start, sums);
-                } else {
-                    let mut wide = vec![T::C::ZERO; plane];
-                    T::widen(input, &mut wide);
-                    sums.fill(start);
-                    depthwise(window, &wide, kernel, sums);
-                }
-                finish.apply(i * size, sums);
-            };
-            match T::direct_mut(out) {
-                Some(out) => make(out),
-                None => {
-                    let mut sums = vec![T::C::ZERO; size];
-                    make(&mut sums);
-                    T::narrow(&sums, out);
-                }
-            }
-        }
-    });
-    Ok(())
 }
 
 struct Transpose {

@@ -1,13 +1,14 @@
 //! Operators that move elements without looking at them: shapes, axes, slices, repetition, padding.
 
 use super::axes::{around, axes, axis, shape, split_point};
-use super::{Built, Entry, Inputs, NodeCx, entry, kernel, tensor_kernel};
+use super::{Built, ChannelsLast, Entry, Inputs, Kernel, NodeCx, entry, kernel, tensor_kernel, with_channels_last};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast::{self, strides};
 use crate::backend::cpu::kernels::movement::{Elem, gather_strided};
 use crate::backend::cpu::tensor::{Tensor, count};
 use crate::backend::cpu::value::Val;
 use crate::{Result, bail, err, with_elem};
+use std::sync::Arc;
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -113,12 +114,13 @@ fn unsqueeze(cx: &NodeCx) -> Built {
     })
 }
 
-fn build_transpose(cx: &NodeCx) -> Built {
-    cx.check_inputs(1, 1)?;
-    let perm = cx.ints("perm")?;
-    tensor_kernel(move |cx, inputs| {
+/// A transpose; without an order of its own it reverses the dimensions.
+struct Transpose(Option<Vec<i64>>);
+
+impl Kernel for Transpose {
+    fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
         let x = inputs.take(0)?;
-        let order = match &perm {
+        let order = match &self.0 {
             None => (0..x.rank()).rev().collect(),
             Some(p) => {
                 axes(p, x.rank())?;
@@ -128,8 +130,17 @@ fn build_transpose(cx: &NodeCx) -> Built {
                 p.iter().map(|&a| axis(a, x.rank())).collect::<Result<Vec<_>>>()?
             }
         };
-        transpose(cx, &x, &order)
-    })
+        Ok(vec![Val::Tensor(transpose(cx, &x, &order)?)])
+    }
+
+    fn permutation(&self) -> Option<&[i64]> {
+        self.0.as_deref()
+    }
+}
+
+fn build_transpose(cx: &NodeCx) -> Built {
+    cx.check_inputs(1, 1)?;
+    Ok(Box::new(Transpose(cx.ints("perm")?)))
 }
 
 /// Dimension `i` of the result is dimension `order[i]` of `x`.
@@ -147,11 +158,19 @@ pub fn transpose(cx: &Cx, x: &Tensor, order: &[usize]) -> Result<Tensor> {
 fn build_concat(cx: &NodeCx) -> Built {
     cx.check_inputs(1, usize::MAX)?;
     let at = cx.opt_int("axis")?.ok_or_else(|| err!(InvalidModel, "its attribute 'axis' is missing"))?;
-    tensor_kernel(move |cx, inputs| {
-        let parts = inputs.tensors()?;
-        let at = axis(at, parts[0].rank())?;
-        concat(cx, &parts, at)
-    })
+    let joined = |at: i64| {
+        tensor_kernel(move |cx, inputs| {
+            let parts = inputs.tensors()?;
+            let at = axis(at, parts[0].rank())?;
+            concat(cx, &parts, at)
+        })
+    };
+    let planes = joined(at)?;
+    if at != 1 {
+        return Ok(planes);
+    }
+    let kernel = Arc::from(joined(-1)?);
+    Ok(with_channels_last(planes, ChannelsLast { kernel, rank: None, draws: false }))
 }
 
 /// Tensors one after the other along an axis.

@@ -53,6 +53,7 @@ use super::kernels::program::Stage;
 use super::tensor::Tensor;
 use super::value::Val;
 use crate::{Result, bail};
+use std::sync::Arc;
 
 /// An operator with its attributes, ready to run. Shared by all contexts of an engine.
 pub trait Kernel: Send + Sync {
@@ -69,10 +70,49 @@ pub trait Kernel: Send + Sync {
         false
     }
 
+    /// The same over tensors whose channels lie side by side, if there is such a kernel.
+    fn channels_last(&self) -> Option<&ChannelsLast> {
+        None
+    }
+
+    /// The order of dimensions, if all it does is to transpose.
+    fn permutation(&self) -> Option<&[i64]> {
+        None
+    }
+
     /// Computes its output and finishes it; `None` if it cannot, or the stages do not fit what it makes.
     fn run_then(&self, _cx: &Cx, _inputs: &Inputs, _then: &Then) -> Result<Option<Tensor>> {
         Ok(None)
     }
+}
+
+/// A kernel that takes and gives images with their channels in the last dimension instead of the second.
+#[derive(Clone)]
+pub struct ChannelsLast {
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// Rank of the image that input 0 is, where the node says it; its other inputs are as they were. `None`: all inputs
+    /// are images of one rank.
+    pub rank: Option<usize>,
+    /// Images are turned for it; others only take what is turned already.
+    pub draws: bool,
+}
+
+/// A kernel that has a form for channels side by side.
+pub fn with_channels_last(planes: Box<dyn Kernel>, last: ChannelsLast) -> Box<dyn Kernel> {
+    struct Both(Box<dyn Kernel>, ChannelsLast);
+    impl Kernel for Both {
+        fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
+            self.0.run(cx, inputs)
+        }
+        fn stage(&self) -> Option<&Stage> {
+            self.0.stage()
+        }
+        fn channels_last(&self) -> Option<&ChannelsLast> {
+            Some(&self.1)
+        }
+    }
+    Box::new(Both(planes, last))
 }
 
 /// A built kernel.

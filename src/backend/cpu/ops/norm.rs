@@ -2,7 +2,7 @@
 
 use super::axes::axis;
 use super::softmax::sum;
-use super::{Built, Entry, NodeCx, entry, kernel, staged, tensor_kernel};
+use super::{Built, ChannelsLast, Entry, NodeCx, entry, kernel, staged, tensor_kernel, with_channels_last};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
@@ -14,6 +14,7 @@ use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::threads::Threads;
 use crate::backend::cpu::value::Val;
 use crate::{Result, bail, err, with_float};
+use std::sync::Arc;
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -80,31 +81,39 @@ fn batch(cx: &NodeCx) -> Built {
     if training {
         bail!(Unsupported, "BatchNormalization in training form");
     }
-    let stage = (|| {
+    let stage = |last: bool| {
         let given = [cx.constant(1)?, cx.constant(2)?, cx.constant(3)?, cx.constant(4)?];
         let alone = Cx { pool: &Pool::new(usize::MAX), threads: &Threads::inline(), cancel: None, tap: None };
-        factors::<f32>(&alone, given, given[0].len(), epsilon).ok().map(Stage::Channels)
-    })();
-    let kernel = tensor_kernel(move |cx, inputs| {
-        let x = inputs.take(0)?;
-        let c = if x.rank() > 1 { x.dims()[1] } else { 1 };
-        with_float!(x.dtype(), T => {
-            let given = [inputs.tensor(1)?, inputs.tensor(2)?, inputs.tensor(3)?, inputs.tensor(4)?];
-            let factors = factors::<T>(cx, given, c, epsilon)?;
-            let plane: usize = x.dims().iter().skip(2).product();
-            if plane == 1 {
-                // [N, C]: one row a sample.
-                return rows::<T>(cx, x, c, |_, row| {
-                    row.iter_mut().zip(&factors).for_each(|(v, &(a, b))| *v = *v * a + b);
-                });
-            }
-            rows::<T>(cx, x, plane, |i, row| {
-                let (a, b) = factors[i % c];
-                row.iter_mut().for_each(|v| *v = *v * a + b);
-            })
-        }, else other => Err(refuse("BatchNormalization", other)))
-    });
-    staged(stage, kernel)
+        let (factors, addends) = factors::<f32>(&alone, given, given[0].len(), epsilon).ok()?.into_iter().unzip();
+        Some(Stage::Channels { factors, addends, last })
+    };
+    let kernel = |last: bool| {
+        tensor_kernel(move |cx, inputs| {
+            let x = inputs.take(0)?;
+            let c = match last {
+                true => x.dims().last().copied().unwrap_or(1),
+                false => x.dims().get(1).copied().unwrap_or(1),
+            };
+            with_float!(x.dtype(), T => {
+                let given = [inputs.tensor(1)?, inputs.tensor(2)?, inputs.tensor(3)?, inputs.tensor(4)?];
+                let factors = factors::<T>(cx, given, c, epsilon)?;
+                let plane: usize = if last { 1 } else { x.dims().iter().skip(2).product() };
+                if plane == 1 {
+                    // One row a place.
+                    return rows::<T>(cx, x, c, |_, row| {
+                        row.iter_mut().zip(&factors).for_each(|(v, &(a, b))| *v = *v * a + b);
+                    });
+                }
+                rows::<T>(cx, x, plane, |i, row| {
+                    let (a, b) = factors[i % c];
+                    row.iter_mut().for_each(|v| *v = *v * a + b);
+                })
+            }, else other => Err(refuse("BatchNormalization", other)))
+        })
+    };
+    let planes = staged(stage(false), kernel(false))?;
+    let kernel = Arc::from(staged(stage(true), kernel(true))?);
+    Ok(with_channels_last(planes, ChannelsLast { kernel, rank: None, draws: false }))
 }
 
 /// Factor and addend of each channel, from scale, bias, mean and variance.

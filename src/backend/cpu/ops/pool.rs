@@ -1,8 +1,9 @@
 //! Pooling.
 
 use super::window::{WindowSpec, spatial};
-use super::{Built, Entry, NodeCx, entry, kernel, tensor_kernel};
+use super::{Built, ChannelsLast, Entry, NodeCx, entry, kernel, tensor_kernel, with_channels_last};
 use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::kernels::channels_last::pool::{Over, global_mean, pool as pool_last};
 use crate::backend::cpu::kernels::conv::Window;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
@@ -10,8 +11,9 @@ use crate::backend::cpu::kernels::planes::{self, Plane, planes_at_once};
 use crate::backend::cpu::ops::softmax::sum;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
-use crate::model::DataType::Int64;
+use crate::model::DataType::{self, Int64};
 use crate::{Result, bail, err, with_float, with_number};
+use std::sync::Arc;
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -77,12 +79,50 @@ fn elements(w: &Window, taps: &[std::ops::Range<usize>; 3], from: [isize; 3], mu
     }
 }
 
+/// The form of a pool over images whose channels lie side by side, for two spatial dimensions: what it makes of a window, given
+/// the windows and the padding behind the image.
+fn over_channels(
+    spec: &WindowSpec,
+    over: impl Fn(&Window, [usize; 3]) -> Option<[Vec<usize>; 3]> + Send + Sync + 'static,
+) -> Result<Option<ChannelsLast>> {
+    if spec.kernel.as_ref().is_none_or(|k| k.len() != 2) {
+        return Ok(None);
+    }
+    let spec = spec.clone();
+    let kernel = tensor_kernel(move |cx, inputs| {
+        let x = inputs.tensor(0)?;
+        let (&[n, h, w, c], Some(kernel)) = (x.dims(), &spec.kernel) else {
+            bail!(ShapeMismatch, "an input of rank {}, but its kernel has two dimensions", x.rank());
+        };
+        let (window, tail) = spec.window(&[h, w], kernel)?;
+        let mut y = Tensor::new(cx.pool, x.dtype(), vec![n, window.output[1], window.output[2], c])?;
+        if y.is_empty() {
+            return Ok(y);
+        }
+        let counts = over(&window, tail);
+        let over = counts.as_ref().map_or(Over::Maximum, Over::Mean);
+        with_float!(x.dtype(), T => pool_last::<T>(cx, &window, c, over, x.slice::<T>()?, y.slice_mut::<T>()?),
+            else other => return Err(refuse("pooling", other)));
+        Ok(y)
+    })?;
+    Ok(Some(ChannelsLast { kernel: Arc::from(kernel), rank: Some(4), draws: false }))
+}
+
+fn with_form(planes: Box<dyn super::Kernel>, last: Option<ChannelsLast>) -> Built {
+    Ok(match last {
+        Some(last) => with_channels_last(planes, last),
+        None => planes,
+    })
+}
+
 fn max_pool(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     let spec = WindowSpec::read(cx)?;
     let places = cx.wants(1);
     let columns_first = cx.flag("storage_order", false)?;
-    kernel(move |cx, inputs| {
+    let float = cx.input_types.first().copied().flatten().is_some_and(DataType::is_float);
+    let last = if places || !float { None } else { over_channels(&spec, |_, _| None)? };
+    let planes = kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
         let (window, _, dims) = windows(&spec, x)?;
         if !places && Plane::<f32>::serves(&window) && x.dtype().is_float() {
@@ -94,7 +134,8 @@ fn max_pool(cx: &NodeCx) -> Built {
         }
         with_number!(x.dtype(), T => maximum::<T>(cx, x, &window, dims, places, columns_first),
             else other => Err(refuse("MaxPool", other)))
-    })
+    })?;
+    with_form(planes, last)
 }
 
 fn maximum<T: Lane<C: PartialOrd>>(
@@ -173,7 +214,8 @@ fn average_pool(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     let spec = WindowSpec::read(cx)?;
     let count_padding = cx.flag("count_include_pad", false)?;
-    tensor_kernel(move |cx, inputs| {
+    let last = over_channels(&spec, move |w, tail| Some(counts(w, count_padding.then_some(tail))))?;
+    let planes = tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
         let (window, tail, dims) = windows(&spec, x)?;
         if Plane::<f32>::serves(&window) && !window.output.contains(&0) {
@@ -193,7 +235,8 @@ fn average_pool(cx: &NodeCx) -> Built {
             let n = if count_padding { padded_count(&window, tail, first) } else { taps.iter().map(|t| t.len()).product() };
             total / <<T as Lane>::C as Float>::of(n as f64)
         }), else other => Err(refuse("AveragePool", other)))
-    })
+    })?;
+    with_form(planes, last)
 }
 
 /// Applies `f`, which works on one plane, to every plane.
@@ -320,7 +363,14 @@ fn global(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     let op = cx.node.op_type.clone();
     let p = cx.int("p", 2)?;
-    tensor_kernel(move |cx, inputs| {
+    let last = match &*op {
+        "GlobalAveragePool" => {
+            let kernel = Arc::from(tensor_kernel(global_average_last)?);
+            Some(ChannelsLast { kernel, rank: None, draws: false })
+        }
+        _ => None,
+    };
+    let planes = tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
         let (count, rank) = planes(x)?;
         let mut dims = x.dims()[..2].to_vec();
@@ -343,5 +393,19 @@ fn global(cx: &NodeCx) -> Built {
             });
         }, else other => return Err(refuse(&op, other)));
         Ok(y)
-    })
+    })?;
+    with_form(planes, last)
+}
+
+/// The means of an image whose channels lie side by side.
+fn global_average_last(cx: &Cx, inputs: &mut super::Inputs) -> Result<Tensor> {
+    let x = inputs.tensor(0)?;
+    planes(x)?;
+    let (n, c) = (x.dims()[0], x.dims()[x.rank() - 1]);
+    let mut dims = vec![1; x.rank()];
+    (dims[0], dims[x.rank() - 1]) = (n, c);
+    let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
+    with_float!(x.dtype(), T => global_mean::<T>(cx, c, x.slice::<T>()?, y.slice_mut::<T>()?),
+        else other => return Err(refuse("GlobalAveragePool", other)));
+    Ok(y)
 }

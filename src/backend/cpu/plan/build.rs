@@ -1,7 +1,7 @@
 //! Graph to plan: names become slots and constants, operators become kernels, constants are folded.
 
 use super::fold::{self, Folding};
-use super::{Plan, Source, Step, body, fuse, inline, liveness, types};
+use super::{Plan, Source, Step, body, channels, fuse, inline, liveness, types};
 use crate::backend::Progress;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::ops::{self, NodeCx};
@@ -184,9 +184,14 @@ impl<'m> Builder<'m> {
                 .ok_or_else(|| err!(InvalidModel, "the graph's output '{}' is not defined by any node", output.name))?;
             self.top().plan.outputs.push(source);
         }
-        let fused = if self.folding.enabled { fuse::fuse(&self.top().plan) } else { Vec::new() };
+        let enabled = self.folding.enabled;
+        let pool = self.folding.pool.clone();
         let plan = &mut self.top().plan;
-        plan.fused = fused;
+        if enabled {
+            let turned = channels::turn(plan, &pool)?;
+            let steps = turned.as_deref().unwrap_or(&plan.steps);
+            plan.fused = fuse::fuse(steps, plan.slots, &plan.outputs).or(turned).unwrap_or_default();
+        }
         liveness::mark(plan);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Which operators run as one step: a product or convolution and the elementwise operators after it, or elementwise
 //! operators among themselves, where nothing else needs the values between them.
 
-use super::{Plan, Source, Step};
+use super::{Source, Step};
 use crate::backend::cpu::kernels::program::{From, MAX_KEPT};
 use crate::backend::cpu::ops::fused::{Fused, Part};
 use crate::model::DataType;
@@ -11,31 +11,31 @@ use std::sync::Arc;
 /// Operators of one step at most.
 const MAX_PARTS: usize = 24;
 
-/// The steps of `plan` with operators fused; empty if there is nothing to fuse.
-pub fn fuse(plan: &Plan) -> Vec<Step> {
-    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); plan.slots];
-    for (i, step) in plan.steps.iter().enumerate() {
+/// The steps with operators fused; `None` if there is nothing to fuse.
+pub fn fuse(steps: &[Step], slots: usize, outputs: &[Source]) -> Option<Vec<Step>> {
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); slots];
+    for (i, step) in steps.iter().enumerate() {
         for source in &step.inputs {
             if let Source::Slot { index, .. } = source {
                 readers[*index].push(i);
             }
         }
     }
-    let mut kept = vec![false; plan.slots];
-    for source in &plan.outputs {
+    let mut kept = vec![false; slots];
+    for source in outputs {
         if let Source::Slot { index, .. } = source {
             kept[*index] = true;
         }
     }
-    let mut taken = vec![false; plan.steps.len()];
+    let mut taken = vec![false; steps.len()];
     let mut groups: HashMap<usize, Vec<usize>> = HashMap::new();
     // Products first, so that an operator which both could take goes to the product.
     for heads in [true, false] {
-        for first in 0..plan.steps.len() {
-            if taken[first] || plan.steps[first].kernel.is_head() != heads {
+        for first in 0..steps.len() {
+            if taken[first] || steps[first].kernel.is_head() != heads {
                 continue;
             }
-            let group = grow(plan, first, &readers, &kept, &taken);
+            let group = grow(steps, first, &readers, &kept, &taken);
             if group.len() > 1 {
                 group.iter().for_each(|&i| taken[i] = true);
                 groups.insert(group[group.len() - 1], group);
@@ -43,14 +43,13 @@ pub fn fuse(plan: &Plan) -> Vec<Step> {
         }
     }
     if groups.is_empty() {
-        return Vec::new();
+        return None;
     }
-    (0..plan.steps.len())
-        .filter_map(|i| match groups.get(&i) {
-            Some(group) => Some(join(plan, group)),
-            None => (!taken[i]).then(|| plan.steps[i].clone()),
-        })
-        .collect()
+    let step = |i: usize| match groups.get(&i) {
+        Some(group) => Some(join(steps, group)),
+        None => (!taken[i]).then(|| steps[i].clone()),
+    };
+    Some((0..steps.len()).filter_map(step).collect())
 }
 
 /// The slot of a step's one output, if it is a tensor that stages can work on.
@@ -63,8 +62,8 @@ fn result(step: &Step) -> Option<usize> {
 }
 
 /// `first` and the steps after it that can be one step with it, in order.
-fn grow(plan: &Plan, first: usize, readers: &[Vec<usize>], kept: &[bool], taken: &[bool]) -> Vec<usize> {
-    let head = &plan.steps[first];
+fn grow(steps: &[Step], first: usize, readers: &[Vec<usize>], kept: &[bool], taken: &[bool]) -> Vec<usize> {
+    let head = &steps[first];
     let mut group = vec![first];
     let Some(slot) = result(head) else { return group };
     if !head.kernel.is_head() && head.kernel.stage().is_none() {
@@ -77,13 +76,13 @@ fn grow(plan: &Plan, first: usize, readers: &[Vec<usize>], kept: &[bool], taken:
     while group.len() < MAX_PARTS {
         let outside = |i: &&usize| !group.contains(i);
         let Some(&next) = slots.iter().flat_map(|&s| readers[s].iter().filter(outside)).min() else { break };
-        let step = &plan.steps[next];
+        let step = &steps[next];
         let fits = !taken[next] && step.kernel.stage().is_some() && step.bodies.is_empty();
         let Some(slot) = result(step).filter(|_| fits && step.output_types[0] == dtype) else { break };
         group.push(next);
         slots.push(slot);
         let inside = |s: &usize| !kept[*s] && readers[*s].iter().all(|r| group.contains(r));
-        if slots[..slots.len() - 1].iter().all(inside) && values_kept(plan, &group, &slots) <= MAX_KEPT {
+        if slots[..slots.len() - 1].iter().all(inside) && values_kept(steps, &group, &slots) <= MAX_KEPT {
             best = group.len();
         }
     }
@@ -92,18 +91,18 @@ fn grow(plan: &Plan, first: usize, readers: &[Vec<usize>], kept: &[bool], taken:
 }
 
 /// How many values a later stage than the next one reads.
-fn values_kept(plan: &Plan, group: &[usize], slots: &[usize]) -> usize {
+fn values_kept(steps: &[Step], group: &[usize], slots: &[usize]) -> usize {
     let late = |v: &usize| {
         group[*v + 1..].iter().skip(1).any(|&i| {
-            plan.steps[i].inputs.iter().any(|s| matches!(s, Source::Slot { index, .. } if *index == slots[*v]))
+            steps[i].inputs.iter().any(|s| matches!(s, Source::Slot { index, .. } if *index == slots[*v]))
         })
     };
     (0..slots.len()).filter(|v| *v + 1 < group.len() && late(v)).count()
 }
 
 /// One step out of several.
-fn join(plan: &Plan, group: &[usize]) -> Step {
-    let steps: Vec<&Step> = group.iter().map(|&i| &plan.steps[i]).collect();
+fn join(all: &[Step], group: &[usize]) -> Step {
+    let steps: Vec<&Step> = group.iter().map(|&i| &all[i]).collect();
     let head = steps[0].kernel.is_head();
     // A chain's first operator makes value 1: value 0 is what it reads.
     let first = usize::from(!head);

@@ -3,6 +3,7 @@
 
 mod body;
 mod build;
+mod channels;
 mod fold;
 mod fuse;
 mod inline;
@@ -65,7 +66,7 @@ pub struct Step {
 pub struct Plan {
     /// In order, a step for each node.
     pub steps: Vec<Step>,
-    /// The same with nodes fused; empty if there is nothing to fuse.
+    /// The same with nodes fused and images turned; empty if it is the same.
     pub fused: Vec<Step>,
     /// How many slots a run needs.
     pub slots: usize,

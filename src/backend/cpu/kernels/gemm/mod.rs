@@ -142,6 +142,16 @@ impl<'a, O: Lane> Shared<'a, O> {
         Shared(Output { start: out.as_mut_ptr(), len: out.len(), marker: PhantomData })
     }
 
+    /// Where `n` elements from `at` on begin; the output has them.
+    ///
+    /// # Safety
+    /// What is written there, no other task writes or reads.
+    pub unsafe fn at(&self, at: usize, n: usize) -> *mut O {
+        assert!(at.checked_add(n).is_some_and(|end| end <= self.0.len));
+        // SAFETY: the place lies in the output.
+        unsafe { self.0.start.add(at) }
+    }
+
     /// Rounds values and stores them from element `at` on.
     ///
     /// # Safety

@@ -1,0 +1,344 @@
+//! Convolutions of whole channels, and products with constant weights: for each output place a row of the input is
+//! multiplied with panels of weights.
+#![allow(unsafe_code)] // tasks write disjoint parts of one output, and tiles take raw pointers
+
+use super::super::conv::Window;
+use super::super::gemm::Shared;
+use super::super::lane::Lane;
+use super::super::vector::{Dispatch, Vector, Work, panel};
+use super::tile::{Piece, Steps, Tile, tile};
+use super::weights::Weights;
+use crate::Result;
+use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::tensor::Tensor;
+use std::ops::Range;
+
+/// What is done to finished values before they are rounded and stored: first element of the output, values.
+pub type Finish<'a, F> = &'a (dyn Fn(usize, &mut [F]) + Sync);
+
+/// A convolution over inputs of shape [images, depth, height, width, channels].
+pub struct Dense<'a, T: Lane> {
+    /// The windows.
+    pub window: Window,
+    /// Input channels of all groups.
+    pub channels: usize,
+    /// The weights.
+    pub weights: &'a Weights<T>,
+    /// A value for each output channel.
+    pub bias: Option<&'a [T::C]>,
+    /// Works on results.
+    pub finish: Finish<'a, T::C>,
+}
+
+/// Output places of a task at least, so that reading the weights is a small part of it.
+const LEAST_PLACES: usize = 128;
+/// Floats that a task reads and writes, about: they stay in the second-level cache.
+const TASK: usize = 160 << 10;
+
+/// A part of the output: some places of one image and some panels of one group.
+struct Part {
+    image: usize,
+    z: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    group: usize,
+    panels: Range<usize>,
+}
+
+impl<T: Lane<C: Dispatch>> Dense<'_, T> {
+    /// Convolves; `input` and `out` hold all images.
+    pub fn run(&self, cx: &Cx, input: &[T], out: &mut [T]) -> Result<()> {
+        let flat = self.window.is_pointwise();
+        let all = self.weights.columns * self.weights.groups;
+        let mut of = Dense { window: self.window, ..*self };
+        let mut images = out.len() / (all * self.window.output_len());
+        if flat {
+            // All places of all images are one long line.
+            of.window.input = [1, 1, images * self.window.input_len()];
+            of.window.output = of.window.input;
+            images = 1;
+        }
+        let parts = of.parts(images, cx.threads.count());
+        let work = out.len().saturating_mul(self.weights.steps);
+        let shared = Shared::new(out);
+        cx.threads.try_each(parts.len(), work, &|i| of.part(cx, &parts[i], input, &shared))
+    }
+
+    fn parts(&self, images: usize, threads: usize) -> Vec<Part> {
+        let w = &self.window;
+        let [depth, height, width] = w.output;
+        let weights = self.weights;
+        let floats = self.channels / weights.groups * w.stride[1] * w.stride[2] + weights.columns;
+        let places = (TASK / floats).max(LEAST_PLACES);
+        // Long lines are cut; short ones are taken together.
+        let lines = (places / width.max(1)).clamp(1, height);
+        let cuts = if lines == 1 { width.div_ceil(places) } else { 1 };
+        let bands = height.div_ceil(lines);
+        let fixed = images * depth * weights.groups;
+        // As many parts as keep all threads busy to the end, if there are that many places.
+        let even = |n: usize, most: usize| match threads {
+            1 => n,
+            t => n.next_multiple_of(t.div_ceil(fixed.min(t))).min(most),
+        };
+        let (bands, cuts) = if height > 1 {
+            (even(bands, height.div_ceil((LEAST_PLACES / 2).div_ceil(width))), cuts)
+        } else {
+            (bands, even(cuts, width.div_ceil(LEAST_PLACES / 2)))
+        };
+        let parts = fixed * bands * cuts;
+        let shares = if threads > 1 && parts < 2 * threads { (2 * threads).div_ceil(parts) } else { 1 };
+        let share = weights.panels().div_ceil(shares).max(1);
+        let mut all = Vec::with_capacity(parts * shares);
+        for i in 0..images * depth {
+            for band in 0..bands {
+                let rows = band * height / bands..(band + 1) * height / bands;
+                for cut in 0..cuts {
+                    let columns = cut * width / cuts..(cut + 1) * width / cuts;
+                    for group in 0..weights.groups {
+                        for first in (0..weights.panels()).step_by(share) {
+                            let panels = first..weights.panels().min(first + share);
+                            let (rows, columns) = (rows.clone(), columns.clone());
+                            all.push(Part { image: i / depth, z: i % depth, rows, columns, group, panels });
+                        }
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn part(&self, cx: &Cx, part: &Part, input: &[T], out: &Shared<T>) -> Result<()> {
+        let (w, weights) = (&self.window, self.weights);
+        let channels = self.channels / weights.groups;
+        let image = &input[part.image * w.input_len() * self.channels..][..w.input_len() * self.channels];
+        let inside = w.pad == [0; 3] && (0..3).all(|d| self.reach(d, w.output[d]) <= w.input[d]);
+        let scratch = |floats: usize| Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![floats]);
+        let mut band;
+        let source = match T::direct(image).filter(|_| inside) {
+            Some(values) => {
+                let strides = [w.input[1] * w.input[2], w.input[2], 1].map(|s| s * self.channels);
+                let place = [part.z * w.stride[0], part.rows.start * w.stride[1], part.columns.start * w.stride[2]];
+                let start = (0..3).map(|d| place[d] * strides[d]).sum::<usize>() + part.group * channels;
+                Rows { values, start, strides, channels: self.channels }
+            }
+            None => {
+                let sizes = [self.reach(0, 1), self.reach(1, part.rows.len()), self.reach(2, part.columns.len())];
+                band = scratch(sizes.iter().product::<usize>() * channels)?;
+                self.load(part, image, sizes, band.slice_mut::<T::C>()?);
+                let strides = [sizes[1] * sizes[2], sizes[2], 1].map(|s| s * channels);
+                Rows { values: band.slice::<T::C>()?, start: 0, strides, channels }
+            }
+        };
+        let steps = source.steps(w, channels);
+        let all = weights.columns * weights.groups;
+        let first = part.panels.start * weights.width;
+        let columns = weights.columns.min(part.panels.end * weights.width) - first;
+        let channel = part.group * weights.columns + first;
+        let mut bias = Vec::new();
+        if let Some(b) = self.bias {
+            bias.extend_from_slice(&b[channel..channel + columns]);
+            bias.resize(columns.next_multiple_of(weights.width), <T::C as super::super::math::Float>::ZERO);
+        }
+        let places = part.rows.len() * part.columns.len();
+        let padded = columns.next_multiple_of(weights.width);
+        let place = |y: usize| {
+            ((part.image * w.output[0] + part.z) * w.output[1] + part.rows.start + y) * w.output[2] + part.columns.start
+        };
+        // Sums go to the output itself where it has the computing type and the places are side by side.
+        let direct = T::DTYPE == <T::C as Lane>::DTYPE;
+        let mut sums = if direct { None } else { Some(scratch(places * padded)?) };
+        let (c, c_apart, c_line): (*mut T::C, usize, usize) = match &mut sums {
+            Some(t) => (t.slice_mut::<T::C>()?.as_mut_ptr(), padded, part.columns.len() * padded),
+            None => {
+                // SAFETY: these elements are this part's alone; T is its computing type here.
+                let start = unsafe { out.at(place(0) * all + channel, (places.max(1) - 1) * all + columns) };
+                (start.cast(), all, w.output[2] * all)
+            }
+        };
+        T::C::dispatch(Tiles {
+            source: &source,
+            steps: &steps,
+            stride: [w.stride[1], w.stride[2]],
+            size: [part.rows.len(), part.columns.len()],
+            panels: part.panels.clone().map(|p| weights.panel(part.group, p)).collect(),
+            columns,
+            bias: &bias,
+            c,
+            c_apart,
+            c_line,
+            whole: !direct,
+        });
+        // Whole rows of channels are one piece of memory.
+        let whole = columns == all;
+        for y in 0..part.rows.len() {
+            let at = place(y) * all + channel;
+            let (n, run, pieces) = match whole {
+                true => (part.columns.len() * columns, part.columns.len() * columns, 1),
+                false => (columns, all, part.columns.len()),
+            };
+            for p in 0..pieces {
+                match &mut sums {
+                    None => {
+                        // SAFETY: these elements are this part's alone; T is its computing type here.
+                        let values = unsafe { std::slice::from_raw_parts_mut(c.add(y * c_line + p * run), n) };
+                        (self.finish)(at + p * run, values);
+                    }
+                    Some(t) => {
+                        let from = &mut t.slice_mut::<T::C>()?[(y * part.columns.len() + p) * padded..];
+                        if whole && padded != columns {
+                            for (i, row) in from.chunks_mut(padded).take(part.columns.len()).enumerate() {
+                                self.store(out, at + i * all, &mut row[..columns]);
+                            }
+                        } else {
+                            self.store(out, at + p * run, &mut from[..n]);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&self, out: &Shared<T>, at: usize, values: &mut [T::C]) {
+        (self.finish)(at, values);
+        // SAFETY: these elements are this part's alone.
+        unsafe { out.store(at, values) };
+    }
+
+    /// Input elements that windows side by side reach over.
+    fn reach(&self, dim: usize, windows: usize) -> usize {
+        let w = &self.window;
+        (windows.max(1) - 1) * w.stride[dim] + (w.kernel[dim] - 1) * w.dilation[dim] + 1
+    }
+
+    /// Copies what a part reads, widened, with its padding.
+    fn load(&self, part: &Part, image: &[T], sizes: [usize; 3], band: &mut [T::C]) {
+        let w = &self.window;
+        let channels = self.channels / self.weights.groups;
+        let zero = <T::C as super::super::math::Float>::ZERO;
+        let row_len = sizes[2] * channels;
+        let from = |d: usize, o: usize, r: usize| (o * w.stride[d] + r).checked_sub(w.pad[d]).filter(|i| *i < w.input[d]);
+        // Columns of the band that lie in the input.
+        let lead = w.pad[2].saturating_sub(part.columns.start * w.stride[2]).min(sizes[2]);
+        let first = (part.columns.start * w.stride[2] + lead).saturating_sub(w.pad[2]);
+        let used = w.input[2].saturating_sub(first).min(sizes[2] - lead);
+        for (i, row) in band.chunks_exact_mut(row_len).enumerate() {
+            let (z, y) = (from(0, part.z, i / sizes[1]), from(1, part.rows.start, i % sizes[1]));
+            let (Some(z), Some(y)) = (z, y) else {
+                row.fill(zero);
+                continue;
+            };
+            row[..lead * channels].fill(zero);
+            row[(lead + used) * channels..].fill(zero);
+            let at = ((z * w.input[1] + y) * w.input[2] + first) * self.channels;
+            let to = &mut row[lead * channels..][..used * channels];
+            if channels == self.channels {
+                T::widen(&image[at..at + to.len()], to);
+                continue;
+            }
+            for (x, to) in to.chunks_exact_mut(channels).enumerate() {
+                T::widen(&image[at + x * self.channels + part.group * channels..][..channels], to);
+            }
+        }
+    }
+}
+
+/// Where the rows of a part lie.
+struct Rows<'a, F> {
+    values: &'a [F],
+    /// Of the first place.
+    start: usize,
+    /// Of the input's dimensions.
+    strides: [usize; 3],
+    /// From one place to the next.
+    channels: usize,
+}
+
+impl<F> Rows<'_, F> {
+    /// What a row reads, from its place on.
+    fn steps(&self, w: &Window, channels: usize) -> Steps {
+        let [kd, kh, kw] = w.kernel;
+        // Neighbouring columns of the kernel are one piece where nothing lies between them.
+        let joined = if w.dilation[2] == 1 && channels == self.channels { kw } else { 1 };
+        let mut pieces = Vec::with_capacity(kd * kh * kw);
+        for z in 0..kd {
+            for y in 0..kh {
+                for x in (0..kw).step_by(joined) {
+                    let at = [z, y, x];
+                    let at = (0..3).map(|d| at[d] * w.dilation[d] * self.strides[d]).sum();
+                    pieces.push(Piece { at, len: joined * channels });
+                }
+            }
+        }
+        Steps::new(pieces)
+    }
+}
+
+/// All tiles of a part.
+struct Tiles<'a, F, T> {
+    source: &'a Rows<'a, F>,
+    steps: &'a Steps,
+    /// Of lines and of places in a line.
+    stride: [usize; 2],
+    /// Lines, and places in a line.
+    size: [usize; 2],
+    panels: Vec<&'a [T]>,
+    columns: usize,
+    bias: &'a [F],
+    c: *mut F,
+    c_apart: usize,
+    c_line: usize,
+    /// There is room for whole panels.
+    whole: bool,
+}
+
+impl<F: Dispatch, T: Lane<C = F>> Work<F> for Tiles<'_, F, T> {
+    #[inline(always)]
+    fn run<X: Vector<F = F>>(self) {
+        let [lines, places] = self.size;
+        if lines == 0 || places == 0 {
+            return;
+        }
+        let width = panel::<X>();
+        let rows = self.source;
+        let apart = self.stride[1] * rows.strides[2];
+        let line = self.stride[0] * rows.strides[1];
+        // What every row reads lies in the memory, and so do all panels.
+        let end = rows.start + (lines - 1) * line + (places - 1) * apart + self.steps.reach;
+        assert!(end < rows.values.len() && self.panels.iter().all(|p| p.len() >= self.steps.count * width));
+        let cuts = places.div_ceil(X::ROWS);
+        let mut aside = [F::ZERO; MOST];
+        for (p, b) in self.panels.iter().enumerate() {
+            let columns = width.min(self.columns - p * width);
+            let wide = columns > X::N;
+            let whole = self.whole || columns == width || columns == X::N;
+            let bias = self.bias.get(p * width..).filter(|b| b.len() >= width).map_or(std::ptr::null(), <[F]>::as_ptr);
+            for y in 0..lines {
+                for cut in 0..cuts {
+                    let (first, last) = (cut * places / cuts, (cut + 1) * places / cuts);
+                    let a = rows.values[rows.start + y * line + first * apart..].as_ptr();
+                    // SAFETY: `c` has all lines and places of the part, `columns` wide (whole panels if `whole`); rows and
+                    // panels were checked above; the processor has what the dispatch found.
+                    unsafe {
+                        let c = self.c.add(y * self.c_line + first * self.c_apart + p * width);
+                        let (steps, b) = (self.steps, b.as_ptr());
+                        let mut t = Tile { a, apart, steps, b, c, c_apart: self.c_apart, bias };
+                        if whole {
+                            tile::<X, T>(&t, last - first, wide);
+                            continue;
+                        }
+                        (t.c, t.c_apart) = (aside.as_mut_ptr(), width);
+                        tile::<X, T>(&t, last - first, wide);
+                        for r in 0..last - first {
+                            let to = std::slice::from_raw_parts_mut(c.add(r * self.c_apart), columns);
+                            to.copy_from_slice(&aside[r * width..][..columns]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Elements of the largest tile.
+const MOST: usize = 12 * 32;
