@@ -37,6 +37,8 @@ pub trait Vector: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// a - b.
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// a * b.
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
 }
 
 /// Columns of a panel of weights: two vectors.
@@ -145,6 +147,10 @@ impl<F: Float> Vector for Plain<F> {
     unsafe fn sub(a: [F; 4], b: [F; 4]) -> [F; 4] {
         std::array::from_fn(|i| a[i] - b[i])
     }
+    #[inline(always)]
+    unsafe fn mul(a: [F; 4], b: [F; 4]) -> [F; 4] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -205,6 +211,10 @@ mod x86 {
         unsafe fn sub(a: __m256, b: __m256) -> __m256 {
             unsafe { _mm256_sub_ps(a, b) }
         }
+        #[inline(always)]
+        unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_mul_ps(a, b) }
+        }
     }
 
     impl Vector for Avx512 {
@@ -248,6 +258,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn sub(a: __m512, b: __m512) -> __m512 {
             unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
         }
     }
 }

@@ -5,9 +5,12 @@ use super::{Built, Entry, NodeCx, Then, entry, head_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast::{self, Walk};
 use crate::backend::cpu::kernels::elementwise::cast_float;
-use crate::backend::cpu::kernels::gemm::{self, Packed, Product, Source, Strided};
+use crate::backend::cpu::kernels::channels_last::dense::Dense;
+use crate::backend::cpu::kernels::channels_last::weights::Weights;
+use crate::backend::cpu::kernels::gemm::{self, Product, Strided};
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::vector::Dispatch;
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, bail, err, with_float, with_integer};
 use std::any::Any;
@@ -18,9 +21,9 @@ pub const TABLE: &[Entry] = &[entry("MatMul", build_matmul), entry("Gemm", build
 /// A constant right-hand matrix, packed in its own type.
 type AnyPacked = Option<Box<dyn Any + Send + Sync>>;
 
-/// Packs a constant [k, n] matrix whose lanes (columns) and steps (rows) lie as given.
-fn pack<T: FloatLane>(data: &[T], lane: usize, step: usize, n: usize, k: usize) -> Result<AnyPacked> {
-    Ok(Some(Box::new(Packed::new(&Strided { data, lane, step }, n, k, T::C::micro().nr)?)))
+/// Packs a constant matrix of `k` rows and `n` columns, or, turned, of `n` rows.
+fn pack<T: FloatLane<C: Dispatch>>(data: &[T], n: usize, k: usize, turned: bool) -> Result<AnyPacked> {
+    Ok(Some(Box::new(Weights::of_matrix(data, n, k, turned)?)))
 }
 
 fn build_matmul(cx: &NodeCx) -> Built {
@@ -28,7 +31,7 @@ fn build_matmul(cx: &NodeCx) -> Built {
     let packed: AnyPacked = match cx.constant(1) {
         Some(b) if b.rank() == 2 && !b.is_empty() => {
             let (k, n) = (b.dims()[0], b.dims()[1]);
-            with_float!(b.dtype(), T => pack::<T>(b.slice::<T>()?, 1, n, n, k)?, else _other => None)
+            with_float!(b.dtype(), T => pack::<T>(b.slice::<T>()?, n, k, false)?, else _other => None)
         }
         _ => None,
     };
@@ -55,7 +58,7 @@ fn product(cx: &Cx, a: &Tensor, b: &Tensor, packed: &AnyPacked, then: Option<&Th
     }
     if a.dtype().is_float() {
         with_float!(a.dtype(), T => {
-            let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Packed<T>>());
+            let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Weights<T>>());
             float_matmul::<T>(cx, &shapes, a.slice()?, b.slice()?, packed, &finish, y.slice_mut()?)?;
         }, else other => return Err(refuse("MatMul", other)));
     } else {
@@ -122,18 +125,22 @@ impl Shapes {
     }
 }
 
-fn float_matmul<T: FloatLane>(
+fn float_matmul<T: FloatLane<C: Dispatch>>(
     cx: &Cx,
     s: &Shapes,
     a: &[T],
     b: &[T],
-    packed: Option<&Packed<T>>,
+    packed: Option<&Weights<T>>,
     finish: &Finishing,
     y: &mut [T],
 ) -> Result<()> {
     let (m, k, n) = (s.m, s.k, s.n);
+    if let (Some(weights), [(0, 0)]) = (packed, &s.batches[..]) {
+        let finish = |at: usize, values: &mut [T::C]| finish.apply(at, values);
+        return Dense::product(m, weights, &finish).run(cx, &a[..m * k], y);
+    }
     // A product with few columns is turned around, so that the wide side fills the lanes.
-    let turned = packed.is_none() && n == 1 && m > 1;
+    let turned = n == 1 && m > 1;
     let left = |i: usize| Strided { data: &a[i * m * k..(i + 1) * m * k], lane: k, step: 1 };
     let right = |i: usize| Strided { data: &b[i * k * n..(i + 1) * k * n], lane: 1, step: n };
     let sources: Vec<_> = s.batches.iter().map(|&(i, j)| (left(i), right(j))).collect();
@@ -150,19 +157,10 @@ fn float_matmul<T: FloatLane>(
         .iter()
         .enumerate()
         .map(|(i, (a, b))| {
-            let right: &dyn Source<T::C> = match packed {
-                Some(p) => p,
-                None => b,
-            };
+            let epilogue: gemm::Epilogue<T::C> = &epilogues[i];
             match turned {
-                false => {
-                    let epilogue: gemm::Epilogue<T::C> = &epilogues[i];
-                    Product { m, n, k, a, b: right, offset: i * m * n, row_stride: n, epilogue: Some(epilogue) }
-                }
-                true => {
-                    let epilogue: gemm::Epilogue<T::C> = &epilogues[i];
-                    Product { m: 1, n: m, k, a: b, b: a, offset: i * m, row_stride: m, epilogue: Some(epilogue) }
-                }
+                false => Product { m, n, k, a, b, offset: i * m * n, row_stride: n, epilogue: Some(epilogue) },
+                true => Product { m: 1, n: m, k, a: b, b: a, offset: i * m, row_stride: m, epilogue: Some(epilogue) },
             }
         })
         .collect();
@@ -203,8 +201,8 @@ fn build_gemm(cx: &NodeCx) -> Built {
         Some(b) if b.rank() == 2 && !b.is_empty() => {
             let (rows, columns) = (b.dims()[0], b.dims()[1]);
             with_float!(b.dtype(), T => match g.trans_b {
-                true => pack::<T>(b.slice::<T>()?, columns, 1, rows, columns)?,
-                false => pack::<T>(b.slice::<T>()?, 1, columns, columns, rows)?,
+                true => pack::<T>(b.slice::<T>()?, rows, columns, true)?,
+                false => pack::<T>(b.slice::<T>()?, columns, rows, false)?,
             }, else _other => None)
         }
         _ => None,
@@ -220,7 +218,7 @@ fn build_gemm(cx: &NodeCx) -> Built {
                 else other => Err(refuse("Gemm", other)));
         }
         with_float!(dtype, T => {
-            let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Packed<T>>());
+            let packed = packed.as_ref().and_then(|p| p.downcast_ref::<Weights<T>>());
             float_gemm::<T>(cx, &g, [Some(a), Some(b), c], packed, then)
         }, else other => Err(refuse("Gemm", other)))
     })
@@ -248,11 +246,11 @@ fn gemm_shape(g: &Gemm, a: &Tensor, b: &Tensor, c: Option<&Tensor>) -> Result<(u
     Ok((m, k, n))
 }
 
-fn float_gemm<T: FloatLane>(
+fn float_gemm<T: FloatLane<C: Dispatch>>(
     cx: &Cx,
     g: &Gemm,
     inputs: [Option<&Tensor>; 3],
-    packed: Option<&Packed<T>>,
+    packed: Option<&Weights<T>>,
     then: Option<&Then>,
 ) -> Result<Option<Tensor>> {
     let [Some(a), Some(b), c] = inputs else { bail!(Internal, "a product without its matrices") };
@@ -288,6 +286,17 @@ fn float_gemm<T: FloatLane>(
         }
         finish.apply(row * n + column, out);
     };
+    if let (Some(weights), false) = (packed, g.trans_a) {
+        let by_rows = |at: usize, values: &mut [T::C]| {
+            // Whole rows, or a piece of one.
+            let column = at % n;
+            for (i, row) in values.chunks_mut(n - column).enumerate() {
+                epilogue(at / n + i, if i == 0 { column } else { 0 }, row);
+            }
+        };
+        Dense::product(m, weights, &by_rows).run(cx, a.slice::<T>()?, y.slice_mut::<T>()?)?;
+        return Ok(Some(y));
+    }
     let (a0, b0) = (a.dims()[1], b.dims()[1]);
     let left = if g.trans_a { (1, a0) } else { (a0, 1) };
     let right = if g.trans_b { (b0, 1) } else { (1, b0) };
@@ -298,10 +307,7 @@ fn float_gemm<T: FloatLane>(
         n,
         k,
         a: &left,
-        b: match packed {
-            Some(p) => p,
-            None => &right,
-        },
+        b: &right,
         offset: 0,
         row_stride: n,
         epilogue: Some(&epilogue),

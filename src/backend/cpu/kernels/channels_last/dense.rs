@@ -6,8 +6,10 @@ use super::super::conv::Window;
 use super::super::gemm::Shared;
 use super::super::lane::Lane;
 use super::super::vector::{Dispatch, Vector, Work, panel};
+use super::band::Band;
 use super::tile::{Piece, Steps, Tile, tile};
 use super::weights::Weights;
+use super::winograd;
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
@@ -34,6 +36,8 @@ pub struct Dense<'a, T: Lane> {
 const LEAST_PLACES: usize = 128;
 /// Floats that a task reads and writes, about: they stay in the second-level cache.
 const TASK: usize = 160 << 10;
+/// Floats that a task writes, about: they are finished while they are in the second-level cache.
+const WRITTEN: usize = 64 << 10;
 
 /// A part of the output: some places of one image and some panels of one group.
 struct Part {
@@ -45,9 +49,19 @@ struct Part {
     panels: Range<usize>,
 }
 
-impl<T: Lane<C: Dispatch>> Dense<'_, T> {
+impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
+    /// A product of rows of `channels` elements with a matrix.
+    pub fn product(rows: usize, weights: &'a Weights<T>, finish: Finish<'a, T::C>) -> Self {
+        let line = [1, 1, rows];
+        let window = Window { input: line, output: line, kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [0; 3] };
+        Dense { window, channels: weights.steps, weights, bias: None, finish }
+    }
+
     /// Convolves; `input` and `out` hold all images.
     pub fn run(&self, cx: &Cx, input: &[T], out: &mut [T]) -> Result<()> {
+        if winograd::pays(self) && winograd::run(self, cx, input, out)? {
+            return Ok(());
+        }
         let flat = self.window.is_pointwise();
         let all = self.weights.columns * self.weights.groups;
         let mut of = Dense { window: self.window, ..*self };
@@ -87,6 +101,8 @@ impl<T: Lane<C: Dispatch>> Dense<'_, T> {
         };
         let parts = fixed * bands * cuts;
         let shares = if threads > 1 && parts < 2 * threads { (2 * threads).div_ceil(parts) } else { 1 };
+        let at_once = height.div_ceil(bands) * width.div_ceil(cuts);
+        let shares = shares.max((at_once * weights.columns).div_ceil(2 * WRITTEN));
         let share = weights.panels().div_ceil(shares).max(1);
         let mut all = Vec::with_capacity(parts * shares);
         for i in 0..images * depth {
@@ -124,7 +140,9 @@ impl<T: Lane<C: Dispatch>> Dense<'_, T> {
             None => {
                 let sizes = [self.reach(0, 1), self.reach(1, part.rows.len()), self.reach(2, part.columns.len())];
                 band = scratch(sizes.iter().product::<usize>() * channels)?;
-                self.load(part, image, sizes, band.slice_mut::<T::C>()?);
+                let place = [part.z, part.rows.start, part.columns.start];
+                let of = Band { window: w, channels: self.channels, first: part.group * channels, count: channels };
+                of.load(image, place, sizes, band.slice_mut::<T::C>()?);
                 let strides = [sizes[1] * sizes[2], sizes[2], 1].map(|s| s * channels);
                 Rows { values: band.slice::<T::C>()?, start: 0, strides, channels }
             }
@@ -210,37 +228,6 @@ impl<T: Lane<C: Dispatch>> Dense<'_, T> {
         let w = &self.window;
         (windows.max(1) - 1) * w.stride[dim] + (w.kernel[dim] - 1) * w.dilation[dim] + 1
     }
-
-    /// Copies what a part reads, widened, with its padding.
-    fn load(&self, part: &Part, image: &[T], sizes: [usize; 3], band: &mut [T::C]) {
-        let w = &self.window;
-        let channels = self.channels / self.weights.groups;
-        let zero = <T::C as super::super::math::Float>::ZERO;
-        let row_len = sizes[2] * channels;
-        let from = |d: usize, o: usize, r: usize| (o * w.stride[d] + r).checked_sub(w.pad[d]).filter(|i| *i < w.input[d]);
-        // Columns of the band that lie in the input.
-        let lead = w.pad[2].saturating_sub(part.columns.start * w.stride[2]).min(sizes[2]);
-        let first = (part.columns.start * w.stride[2] + lead).saturating_sub(w.pad[2]);
-        let used = w.input[2].saturating_sub(first).min(sizes[2] - lead);
-        for (i, row) in band.chunks_exact_mut(row_len).enumerate() {
-            let (z, y) = (from(0, part.z, i / sizes[1]), from(1, part.rows.start, i % sizes[1]));
-            let (Some(z), Some(y)) = (z, y) else {
-                row.fill(zero);
-                continue;
-            };
-            row[..lead * channels].fill(zero);
-            row[(lead + used) * channels..].fill(zero);
-            let at = ((z * w.input[1] + y) * w.input[2] + first) * self.channels;
-            let to = &mut row[lead * channels..][..used * channels];
-            if channels == self.channels {
-                T::widen(&image[at..at + to.len()], to);
-                continue;
-            }
-            for (x, to) in to.chunks_exact_mut(channels).enumerate() {
-                T::widen(&image[at + x * self.channels + part.group * channels..][..channels], to);
-            }
-        }
-    }
 }
 
 /// Where the rows of a part lie.
@@ -322,7 +309,8 @@ impl<F: Dispatch, T: Lane<C = F>> Work<F> for Tiles<'_, F, T> {
                     unsafe {
                         let c = self.c.add(y * self.c_line + first * self.c_apart + p * width);
                         let (steps, b) = (self.steps, b.as_ptr());
-                        let mut t = Tile { a, apart, steps, b, c, c_apart: self.c_apart, bias };
+                        let c_apart = self.c_apart;
+                        let mut t = Tile { a, apart, steps, b, c, c_apart, bias, accumulate: false };
                         if whole {
                             tile::<X, T>(&t, last - first, wide);
                             continue;

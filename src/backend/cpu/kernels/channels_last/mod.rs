@@ -2,9 +2,11 @@
 //! [N, C, H, W]): rows of a matrix product are read where they lie, and vectors run along the channels, however small a
 //! plane is.
 
+mod band;
 pub mod dense;
 pub mod depthwise;
 pub mod layout;
 pub mod pool;
 mod tile;
 pub mod weights;
+pub mod winograd;

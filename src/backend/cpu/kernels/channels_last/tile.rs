@@ -69,6 +69,8 @@ pub struct Tile<'a, F, T> {
     pub c: *mut F,
     /// Distance of rows there.
     pub c_apart: usize,
+    /// Sums are added to what is there.
+    pub accumulate: bool,
     /// What is added at the end, as many as columns; may be null.
     pub bias: *const F,
 }
@@ -152,7 +154,7 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
             for (r, sums) in sums.iter().enumerate() {
                 for (v, &sum) in sums.iter().enumerate() {
                     let c = t.c.add(r * t.c_apart + v * X::N);
-                    let mut sum = if i > 0 { X::add(X::load(c.cast_const()), sum) } else { sum };
+                    let mut sum = if i > 0 || t.accumulate { X::add(X::load(c.cast_const()), sum) } else { sum };
                     if i == last && !t.bias.is_null() {
                         sum = X::add(sum, X::load(t.bias.add(v * X::N)));
                     }

@@ -18,20 +18,44 @@ pub struct Weights<T> {
     pub width: usize,
 }
 
+/// Steps that are packed at a time.
+const STEPS: usize = 64;
+
 impl<T: Lane<C: Dispatch>> Weights<T> {
-    /// Packs `columns` columns of each group; `at(column of all groups, step)` is where an element lies in `from`.
-    pub fn new(from: &[T], [groups, columns, steps]: [usize; 3], at: impl Fn(usize, usize) -> usize) -> Result<Self> {
+    /// Packs `columns` columns of each group. `from` has `between` elements from one column to the next; step `i` of a column
+    /// is `at(i)` further on.
+    fn packed(
+        from: &[T],
+        [groups, columns, steps]: [usize; 3],
+        between: usize,
+        at: impl Fn(usize) -> usize,
+    ) -> Result<Self> {
         let width = panel_width::<T::C>();
         let len = columns.next_multiple_of(width).checked_mul(steps).and_then(|n| n.checked_mul(groups));
         let len = len.ok_or_else(|| err!(OutOfMemory, "{groups} times {columns} columns of {steps} weights"))?;
         let mut data = Vec::new();
         data.try_reserve_exact(len).map_err(|e| err!(OutOfMemory, "packing {len} weights: {e}"))?;
+        data.resize(len, T::default());
+        let mut panels = data.chunks_exact_mut((width * steps).max(1));
         for group in 0..groups {
             for first in (0..columns).step_by(width) {
+                let Some(panel) = panels.next() else { break };
                 let used = width.min(columns - first);
-                for step in 0..steps {
-                    data.extend((0..used).map(|c| from[at(group * columns + first + c, step)]));
-                    data.resize(data.len() + width - used, T::default());
+                let start = (group * columns + first) * between;
+                if between == 1 {
+                    for (step, row) in panel.chunks_exact_mut(width).enumerate() {
+                        row[..used].copy_from_slice(&from[start + at(step)..][..used]);
+                    }
+                    continue;
+                }
+                // Some steps of all columns at a time: both sides stay in the caches.
+                for (block, rows) in panel.chunks_mut(width * STEPS).enumerate() {
+                    for column in 0..used {
+                        let from = &from[start + column * between..];
+                        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                            row[column] = from[at(block * STEPS + i)];
+                        }
+                    }
                 }
             }
         }
@@ -40,10 +64,20 @@ impl<T: Lane<C: Dispatch>> Weights<T> {
 
     /// Weights of shape [output channels, input channels of a group, kernel elements].
     pub fn of_kernel(from: &[T], groups: usize, channels: usize, taps: usize) -> Result<Self> {
-        let columns = from.len() / (channels * taps).max(1) / groups;
-        Weights::new(from, [groups, columns, channels * taps], |column, step| {
-            (column * channels + step % channels) * taps + step / channels
-        })
+        let steps = channels * taps;
+        let columns = from.len() / steps.max(1) / groups;
+        match taps {
+            1 => Weights::packed(from, [groups, columns, steps], steps, |step| step),
+            _ => Weights::packed(from, [groups, columns, steps], steps, |s| s % channels * taps + s / channels),
+        }
+    }
+
+    /// A matrix of `steps` rows, or, turned, of `columns` rows.
+    pub fn of_matrix(from: &[T], columns: usize, steps: usize, turned: bool) -> Result<Self> {
+        match turned {
+            true => Weights::packed(from, [1, columns, steps], steps, |step| step),
+            false => Weights::packed(from, [1, columns, steps], 1, |step| step * columns),
+        }
     }
 
     /// Panels of a group.
