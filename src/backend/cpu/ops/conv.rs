@@ -1,7 +1,6 @@
 //! Convolution and transposed convolution. Convolutions are computed over channels that lie side by side
 //! (`kernels/channels_last`); where the plan leaves a convolution its planes, they are turned before and after.
 
-use super::fused::Finishing;
 use super::window::{WindowSpec, spatial};
 use super::{Built, ChannelsLast, Entry, NodeCx, Then, entry, head_kernel, tensor_kernel, with_channels_last};
 use crate::backend::cpu::exec::Cx;

@@ -5,6 +5,7 @@
 use super::super::conv::Window;
 use super::super::gemm::Shared;
 use super::super::lane::Lane;
+use super::super::math::Float;
 use super::super::vector::{Dispatch, Vector, Work, panel};
 use super::band::Band;
 use super::tile::{Piece, Steps, Tile, tile};
@@ -59,11 +60,24 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
 
     /// Convolves; `input` and `out` hold all images.
     pub fn run(&self, cx: &Cx, input: &[T], out: &mut [T]) -> Result<()> {
+        let all = self.weights.columns * self.weights.groups;
+        if self.weights.steps == 0 {
+            // Sums of nothing.
+            let mut sums = vec![T::C::ZERO; all];
+            for (i, out) in out.chunks_mut(all).enumerate() {
+                match self.bias {
+                    Some(b) => sums.copy_from_slice(b),
+                    None => sums.fill(T::C::ZERO),
+                }
+                (self.finish)(i * all, &mut sums);
+                T::narrow(&sums, out);
+            }
+            return Ok(());
+        }
         if winograd::pays(self) && winograd::run(self, cx, input, out)? {
             return Ok(());
         }
         let flat = self.window.is_pointwise();
-        let all = self.weights.columns * self.weights.groups;
         let mut of = Dense { window: self.window, ..*self };
         let mut images = out.len() / (all * self.window.output_len());
         if flat {
@@ -155,7 +169,7 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         let mut bias = Vec::new();
         if let Some(b) = self.bias {
             bias.extend_from_slice(&b[channel..channel + columns]);
-            bias.resize(columns.next_multiple_of(weights.width), <T::C as super::super::math::Float>::ZERO);
+            bias.resize(columns.next_multiple_of(weights.width), T::C::ZERO);
         }
         let places = part.rows.len() * part.columns.len();
         let padded = columns.next_multiple_of(weights.width);

@@ -5,7 +5,6 @@
 use super::super::conv::Window;
 use super::super::gemm::Shared;
 use super::super::lane::Lane;
-use super::super::math::Float;
 use super::super::vector::{Dispatch, Vector, Work};
 use super::dense::Finish;
 use crate::Result;

@@ -248,34 +248,20 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
                 for channel in (0..c).step_by(X::N) {
                     // SAFETY: the band has all lines and columns of the tile (asserted above), `inputs` all tiles.
                     unsafe {
-                        let [four, minus_five, minus_four, two] = [0, 1, 2, 3].map(|i| X::splat(&k[i]));
-                        let transform = |d: [X::V; IN]| {
-                            let a = X::fma(minus_four, d[2], d[4]);
-                            let b = X::fma(minus_four, d[1], d[3]);
-                            let e = X::sub(d[4], d[2]);
-                            let f = X::mul(two, X::sub(d[3], d[1]));
-                            [
-                                X::fma(four, d[0], X::fma(minus_five, d[2], d[4])),
-                                X::add(a, b),
-                                X::sub(a, b),
-                                X::add(e, f),
-                                X::sub(e, f),
-                                X::fma(four, d[1], X::fma(minus_five, d[3], d[5])),
-                            ]
-                        };
+                        let k = [X::splat(&k[0]), X::splat(&k[1]), X::splat(&k[2]), X::splat(&k[3])];
                         let mut half = [[X::zero(); IN]; IN];
                         for x in 0..IN {
                             let mut d = [X::zero(); IN];
                             for (y, d) in d.iter_mut().enumerate() {
                                 *d = X::load(from.as_ptr().add(y * self.line + x * c + channel));
                             }
-                            let d = transform(d);
+                            let d = inputs::<X>(k, d);
                             for y in 0..IN {
                                 half[y][x] = d[y];
                             }
                         }
                         for (y, half) in half.iter().enumerate() {
-                            for (x, &v) in transform(*half).iter().enumerate() {
+                            for (x, &v) in inputs::<X>(k, *half).iter().enumerate() {
                                 let to = self.inputs.as_mut_ptr().add((y * IN + x) * self.apart[0] + to + channel);
                                 X::store(to, v);
                             }
@@ -296,27 +282,20 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
             for v in (0..width).step_by(X::N) {
                 // SAFETY: the panel has nine rows for each channel (asserted above), `weights` has all channels.
                 unsafe {
-                    let [quarter, minus_sixth, sixth, small, twelfth] = [0, 1, 2, 3, 4].map(|i| X::splat(&k[i]));
-                    let transform = |g: [X::V; 3]| {
-                        let a = X::mul(minus_sixth, X::add(g[0], g[2]));
-                        let b = X::mul(sixth, g[1]);
-                        let e = X::fma(small, g[0], X::mul(sixth, g[2]));
-                        let f = X::mul(twelfth, g[1]);
-                        [X::mul(quarter, g[0]), X::sub(a, b), X::add(a, b), X::add(e, f), X::sub(e, f), g[2]]
-                    };
+                    let k = [X::splat(&k[0]), X::splat(&k[1]), X::splat(&k[2]), X::splat(&k[3]), X::splat(&k[4])];
                     let mut half = [[X::zero(); 3]; IN];
                     for x in 0..3 {
                         let mut g = [X::zero(); 3];
                         for (y, g) in g.iter_mut().enumerate() {
                             *g = X::load(from.as_ptr().add(((y * 3 + x) * c + first + channel) * width + v));
                         }
-                        let g = transform(g);
+                        let g = weights::<X>(k, g);
                         for y in 0..IN {
                             half[y][x] = g[y];
                         }
                     }
                     for (y, half) in half.iter().enumerate() {
-                        for (x, &g) in transform(*half).iter().enumerate() {
+                        for (x, &g) in weights::<X>(k, *half).iter().enumerate() {
                             let to = (y * IN + x) * self.apart[1] + channel * width + v;
                             X::store(self.weights.as_mut_ptr().add(to), g);
                         }
@@ -334,18 +313,8 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
         // SAFETY: `sums` has all tiles, the output all lines and places that there are, `columns` is a multiple of a
         // vector's width, and so is what the bias has.
         unsafe {
-            let [two, four, eight] = [0, 1, 2].map(|i| X::splat(&k[i]));
+            let k = [X::splat(&k[0]), X::splat(&k[1]), X::splat(&k[2])];
             let mut bad = X::zero();
-            let transform = |m: [X::V; IN]| {
-                let (s, u) = (X::add(m[1], m[2]), X::sub(m[1], m[2]));
-                let (v, w) = (X::add(m[3], m[4]), X::sub(m[3], m[4]));
-                [
-                    X::add(m[0], X::add(s, v)),
-                    X::fma(two, w, u),
-                    X::fma(four, v, s),
-                    X::add(X::fma(eight, w, u), m[5]),
-                ]
-            };
             for tile in 0..self.tiles[0] * self.tiles[1] {
                 let (ty, tx) = (tile / self.tiles[1] * OUT, tile % self.tiles[1] * OUT);
                 for v in (0..columns).step_by(X::N) {
@@ -361,13 +330,13 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
                             let at = (y * IN + x) * self.apart[2] + tile * width + v;
                             *m = X::load(self.sums.as_ptr().add(at));
                         }
-                        let m = transform(m);
+                        let m = outputs::<X>(k, m);
                         for y in 0..OUT {
                             half[y][x] = m[y];
                         }
                     }
                     for (y, half) in half.iter().enumerate().take(lines - ty) {
-                        for (x, &m) in transform(*half).iter().enumerate().take(places - tx) {
+                        for (x, &m) in outputs::<X>(k, *half).iter().enumerate().take(places - tx) {
                             let m = X::add(m, bias);
                             // Zero for finite values alone.
                             bad = X::add(bad, X::sub(m, m));
@@ -380,5 +349,59 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
             X::store(lanes.as_mut_ptr(), bad);
             *self.finite &= lanes.iter().all(|l| *l == T::C::ZERO);
         }
+    }
+}
+
+// The transforms of one line; functions, because closures are not sure to be compiled for the instructions of their caller.
+
+/// Of inputs; the factors are 4, -5, -4 and 2.
+#[inline(always)]
+unsafe fn inputs<X: Vector>([four, minus_five, minus_four, two]: [X::V; 4], d: [X::V; IN]) -> [X::V; IN] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let a = X::fma(minus_four, d[2], d[4]);
+        let b = X::fma(minus_four, d[1], d[3]);
+        let e = X::sub(d[4], d[2]);
+        let f = X::mul(two, X::sub(d[3], d[1]));
+        [
+            X::fma(four, d[0], X::fma(minus_five, d[2], d[4])),
+            X::add(a, b),
+            X::sub(a, b),
+            X::add(e, f),
+            X::sub(e, f),
+            X::fma(four, d[1], X::fma(minus_five, d[3], d[5])),
+        ]
+    }
+}
+
+/// Of weights; the factors are 1/4, -1/6, 1/6, 1/24 and 1/12.
+#[inline(always)]
+unsafe fn weights<X: Vector>(
+    [quarter, minus_sixth, sixth, small, twelfth]: [X::V; 5],
+    g: [X::V; 3],
+) -> [X::V; IN] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let a = X::mul(minus_sixth, X::add(g[0], g[2]));
+        let b = X::mul(sixth, g[1]);
+        let e = X::fma(small, g[0], X::mul(sixth, g[2]));
+        let f = X::mul(twelfth, g[1]);
+        [X::mul(quarter, g[0]), X::sub(a, b), X::add(a, b), X::add(e, f), X::sub(e, f), g[2]]
+    }
+}
+
+/// Of sums; the factors are 2, 4 and 8.
+#[inline(always)]
+unsafe fn outputs<X: Vector>([two, four, eight]: [X::V; 3], m: [X::V; IN]) -> [X::V; OUT] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (s, u) = (X::add(m[1], m[2]), X::sub(m[1], m[2]));
+        let (v, w) = (X::add(m[3], m[4]), X::sub(m[3], m[4]));
+        [
+            X::add(m[0], X::add(s, v)),
+            X::fma(two, w, u),
+            X::fma(four, v, s),
+            X::add(X::fma(eight, w, u), m[5]),
+        ]
     }
 }
