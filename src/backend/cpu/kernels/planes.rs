@@ -1,4 +1,4 @@
-//! Windows over one plane at a time: depthwise convolutions and pooling. The plane is copied once into lines with their
+//! Windows over one plane at a time, for pooling. The plane is copied once into lines with their
 //! padding, cut by the stride, so that the values which neighbouring outputs read lie side by side.
 
 use super::conv::Window;
@@ -145,44 +145,14 @@ impl<F: Float> Plane<F> {
         self.line * row.filter(|r| self.rows.contains(r)).map_or(self.rows.len(), |r| r - self.rows.start)
     }
 
-    /// Where the windows of an output row read kernel element (`ky`, `kx`): the value of column `x` is `x` further on.
+    /// For each window, `step(sum, value)` over its elements from `start` on; `end` gets the finished sums of each piece of an
+    /// output row: row, first column, values.
     #[inline(always)]
-    pub fn reads(&self, w: &Window, row: usize, ky: usize, kx: usize) -> usize {
-        self.start((row * w.stride[1] + ky * w.dilation[1]).checked_sub(w.pad[1])) + self.shifts[kx]
-    }
-
-    /// All lines.
-    #[inline(always)]
-    pub fn data(&self) -> &[F] {
-        &self.data
-    }
-
-    /// The line of an input row; all padding for a row outside.
-    #[inline(always)]
-    pub fn line(&self, row: Option<usize>) -> &[F] {
-        &self.data[self.start(row)..][..self.line]
-    }
-
-    /// Length of one phase of a line.
-    pub fn phase(&self) -> usize {
-        self.phase
-    }
-
-    /// For each window, `step(tap(kernel element), sum, value)` over its elements from `start` on; `end` gets the finished
-    /// sums of each piece of an output row: row, first column, values.
-    #[inline(always)]
-    pub fn walk(
-        &self,
-        w: &Window,
-        start: F,
-        tap: impl Fn(usize) -> F,
-        step: impl Fn(F, F, F) -> F,
-        end: impl FnMut(usize, usize, &[F]),
-    ) {
+    pub fn walk(&self, w: &Window, start: F, step: impl Fn(F, F) -> F, end: impl FnMut(usize, usize, &[F])) {
         match w.output[2] {
-            17.. => self.blocks::<{ BLOCK / 32 }, 32>(w, start, tap, step, end),
-            9.. => self.blocks::<{ BLOCK / 16 }, 16>(w, start, tap, step, end),
-            _ => self.blocks::<{ BLOCK / 8 }, 8>(w, start, tap, step, end),
+            17.. => self.blocks::<{ BLOCK / 32 }, 32>(w, start, step, end),
+            9.. => self.blocks::<{ BLOCK / 16 }, 16>(w, start, step, end),
+            _ => self.blocks::<{ BLOCK / 8 }, 8>(w, start, step, end),
         }
     }
 
@@ -192,8 +162,7 @@ impl<F: Float> Plane<F> {
         &self,
         w: &Window,
         start: F,
-        tap: impl Fn(usize) -> F,
-        step: impl Fn(F, F, F) -> F,
+        step: impl Fn(F, F) -> F,
         mut end: impl FnMut(usize, usize, &[F]),
     ) {
         let [_, rows, columns] = w.output;
@@ -205,15 +174,14 @@ impl<F: Float> Plane<F> {
                     for (r, line) in lines.iter_mut().enumerate() {
                         *line = self.start(((y + r) * w.stride[1] + ky * w.dilation[1]).checked_sub(w.pad[1]));
                     }
-                    for (kx, shift) in self.shifts.iter().enumerate() {
-                        let factor = tap(ky * w.kernel[2] + kx);
+                    for shift in &self.shifts {
                         let at = shift + x;
                         for r in 0..R {
                             let Some(from) = self.data[lines[r] + at..].first_chunk::<C>() else { continue };
                             // A row is made anew as a whole: written so, it becomes vector instructions.
                             let mut made = [F::ZERO; C];
                             for c in 0..C {
-                                made[c] = step(factor, sums[r][c], from[c]);
+                                made[c] = step(sums[r][c], from[c]);
                             }
                             sums[r] = made;
                         }
@@ -229,9 +197,7 @@ impl<F: Float> Plane<F> {
 
 /// What is done over the windows of a plane.
 #[derive(Clone, Copy)]
-enum Over<'a, F> {
-    /// Sums with these factors, from a start on.
-    Kernel(&'a [F], F),
+enum Over {
     /// The largest value; NaN wins.
     Maximum,
     /// The sum.
@@ -241,7 +207,7 @@ enum Over<'a, F> {
 struct Walked<'a, F> {
     window: &'a Window,
     plane: &'a Plane<F>,
-    over: Over<'a, F>,
+    over: Over,
     out: &'a mut [F],
 }
 
@@ -252,19 +218,13 @@ impl<F: Float> Vectorized for Walked<'_, F> {
         let columns = w.output[2];
         let end = |y: usize, x: usize, made: &[F]| out[y * columns + x..][..made.len()].copy_from_slice(made);
         match over {
-            Over::Kernel(kernel, start) => plane.walk(w, start, |k| kernel[k], |factor, sum, v| sum + factor * v, end),
             Over::Maximum => {
-                let larger = |_, best: F, v: F| if v > best || v.nan() { v } else { best };
-                plane.walk(w, F::LOWEST, |_| F::ZERO, larger, end);
+                let larger = |best: F, v: F| if v > best || v.nan() { v } else { best };
+                plane.walk(w, F::LOWEST, larger, end);
             }
-            Over::Total => plane.walk(w, F::ZERO, |_| F::ZERO, |_, sum, v| sum + v, end),
+            Over::Total => plane.walk(w, F::ZERO, |sum, v| sum + v, end),
         }
     }
-}
-
-/// One channel of a depthwise convolution.
-pub fn depthwise<F: Float>(w: &Window, plane: &Plane<F>, kernel: &[F], start: F, out: &mut [F]) {
-    vectorized(Walked { window: w, plane, over: Over::Kernel(kernel, start), out });
 }
 
 /// The largest value of each window; NaN wins.
@@ -282,7 +242,7 @@ mod tests {
     use super::*;
     use half::f16;
 
-    /// Depthwise sums, maxima and totals of many forms of windows, each element by the definition. All numbers are small
+    /// Maxima and totals of many forms of windows, each element by the definition. All numbers are small
     /// integers, so that the sums are exact in any order.
     fn check<T: Lane<C: Float>>(input: [usize; 2], kernel: [usize; 2], stride: usize, dilation: usize, pad: usize) {
         let size = |d: usize| (input[d] + 2 * pad).checked_sub((kernel[d] - 1) * dilation + 1).map(|n| n / stride + 1);
@@ -298,24 +258,23 @@ mod tests {
         assert!(Plane::<T::C>::serves(&window));
         let values: Vec<T::C> = (0..input[0] * input[1]).map(|i| T::C::of((i * 7 % 31) as f64 - 15.0)).collect();
         let stored: Vec<T> = values.iter().map(|v| T::put(*v)).collect();
-        let factors: Vec<T::C> = (0..kernel[0] * kernel[1]).map(|i| T::C::of((i * 5 % 9) as f64 - 4.0)).collect();
         let (mut sums, mut best) = (vec![T::C::ZERO; h * w], vec![T::C::ZERO; h * w]);
         let mut plane = Plane::new();
         // The second time over what the first left.
         for _ in 0..2 {
             plane.load(&window, &stored, 0..input[0], T::C::ZERO);
-            depthwise(&window, &plane, &factors, T::C::of(3.0), &mut sums);
+            total(&window, &plane, &mut sums);
         }
         let mut plane = Plane::new();
         plane.load(&window, &stored, 0..input[0], T::C::LOWEST);
         maximum(&window, &plane, &mut best);
         for y in 0..h {
             for x in 0..w {
-                let (mut sum, mut largest) = (T::C::of(3.0), T::C::LOWEST);
-                for (k, &factor) in factors.iter().enumerate() {
+                let (mut sum, mut largest) = (T::C::ZERO, T::C::LOWEST);
+                for k in 0..kernel[0] * kernel[1] {
                     let at = (window.reads(1, y, k / kernel[1]), window.reads(2, x, k % kernel[1]));
                     if let (Some(iy), Some(ix)) = at {
-                        sum += factor * values[iy * input[1] + ix];
+                        sum += values[iy * input[1] + ix];
                         largest = largest.larger(values[iy * input[1] + ix]);
                     }
                 }

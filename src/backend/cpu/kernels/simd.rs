@@ -16,6 +16,17 @@ pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// The same for work that computes much with each element: compiled for AVX-512 too.
+#[inline]
+pub fn vectorize_wide<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        // SAFETY: the features have just been checked.
+        return unsafe { with_avx512(f) };
+    }
+    vectorize(f)
+}
+
 /// Work whose `run` is marked `#[inline(always)]`: unlike a large closure it is sure to be compiled for the instructions
 /// that [`vectorized`] chooses.
 pub trait Vectorized {
@@ -84,5 +95,11 @@ fn detect() -> bool {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
     f()
 }

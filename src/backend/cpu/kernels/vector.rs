@@ -62,11 +62,11 @@ impl Dispatch for f32 {
     fn dispatch(work: impl Work<f32>) {
         #[cfg(target_arch = "x86_64")]
         {
-            if simd::has_avx512() {
+            if simd::has_avx512() && allowed::<Avx512>() {
                 // SAFETY: the features have just been checked.
                 return unsafe { with_avx512(work) };
             }
-            if simd::has_avx2() {
+            if simd::has_avx2() && allowed::<Avx2>() {
                 // SAFETY: the features have just been checked.
                 return unsafe { with_avx2(work) };
             }
@@ -79,6 +79,22 @@ impl Dispatch for f64 {
     fn dispatch(work: impl Work<f64>) {
         work.run::<Plain<f64>>();
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The widest vectors that a test of this thread wants, in elements.
+    pub static WIDEST: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
+}
+
+/// True unless a test wants narrower vectors.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn allowed<X: Vector>() -> bool {
+    #[cfg(test)]
+    return X::N <= WIDEST.get();
+    #[cfg(not(test))]
+    true
 }
 
 /// Columns of a panel with this processor's vectors.

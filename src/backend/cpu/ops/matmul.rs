@@ -4,9 +4,9 @@ use super::fused::{Finishing, finish};
 use super::{Built, Entry, NodeCx, Then, entry, head_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast::{self, Walk};
-use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::channels_last::dense::Dense;
 use crate::backend::cpu::kernels::channels_last::weights::Weights;
+use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::gemm::{self, Product, Strided};
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
@@ -302,16 +302,7 @@ fn float_gemm<T: FloatLane<C: Dispatch>>(
     let right = if g.trans_b { (b0, 1) } else { (1, b0) };
     let left = Strided { data: a.slice::<T>()?, lane: left.0, step: left.1 };
     let right = Strided { data: b.slice::<T>()?, lane: right.0, step: right.1 };
-    let product = Product {
-        m,
-        n,
-        k,
-        a: &left,
-        b: &right,
-        offset: 0,
-        row_stride: n,
-        epilogue: Some(&epilogue),
-    };
+    let product = Product { m, n, k, a: &left, b: &right, offset: 0, row_stride: n, epilogue: Some(&epilogue) };
     gemm::run(cx, &[product], y.slice_mut::<T>()?)?;
     Ok(Some(y))
 }

@@ -6,7 +6,7 @@ use crate::backend::cpu::kernels::elementwise;
 use crate::backend::cpu::kernels::lane::{Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
-use crate::backend::cpu::kernels::simd::vectorize;
+use crate::backend::cpu::kernels::simd::{vectorize, vectorize_wide};
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, with_float, with_integer};
 
@@ -30,12 +30,13 @@ macro_rules! functions {
                     fn form<F: Float>(values: &mut [F], p: [f64; 3]) {
                         #[allow(unused_variables)]
                         let $p: [F; 3] = p.map(F::of);
-                        vectorize(|| {
+                        let all = || {
                             for v in values {
                                 let $x = *v;
                                 *v = $formula;
                             }
-                        });
+                        };
+                        if $cost >= 16 { vectorize_wide(all) } else { vectorize(all) }
                     }
                     #[allow(unused_mut, unused_assignments)]
                     let mut integer: Option<fn(i128) -> i128> = None;

@@ -34,7 +34,8 @@ pub fn turn(plan: &mut Plan, pool: &Arc<Pool>) -> Result<Option<Vec<Step>>> {
     }
     let alias = (0..plan.slots).collect();
     let steps = std::mem::take(&mut plan.steps);
-    let mut turning = Turning { plan, pool, kept, ready, alias, images: HashMap::new(), constants: HashMap::new(), made: Vec::new() };
+    let mut turning =
+        Turning { plan, pool, kept, ready, alias, images: HashMap::new(), constants: HashMap::new(), made: Vec::new() };
     let done = steps.iter().try_for_each(|step| turning.step(step));
     turning.outputs();
     let made = turning.made;
@@ -179,7 +180,8 @@ impl Turning<'_> {
         }
         let Some(rank) = rank else { return Ok(None) };
         // Parameters that count channels are no operands; slopes of one dimension mean channels.
-        let operands = !matches!(step.kernel.stage(), None | Some(crate::backend::cpu::kernels::program::Stage::Channels { .. }));
+        let operands =
+            !matches!(step.kernel.stage(), None | Some(crate::backend::cpu::kernels::program::Stage::Channels { .. }));
         let operands = operands || step.op == "Concat";
         let mut inputs = Vec::with_capacity(step.inputs.len());
         for source in &step.inputs {
@@ -188,10 +190,12 @@ impl Turning<'_> {
                 Source::Slot { index, .. } => {
                     Source::Slot { index: self.images.get(&index).map_or(index, |i| i.0), last: false }
                 }
-                Source::Constant(i) if operands && step.op != "PRelu" => match self.operand(i, rank, step.op == "Concat")? {
-                    Some(turned) => Source::Constant(turned),
-                    None => return Ok(None),
-                },
+                Source::Constant(i) if operands && step.op != "PRelu" => {
+                    match self.operand(i, rank, step.op == "Concat")? {
+                        Some(turned) => Source::Constant(turned),
+                        None => return Ok(None),
+                    }
+                }
                 Source::Constant(i) if operands => match &self.plan.constants[i] {
                     Val::Tensor(t) if t.rank() != 1 || t.len() == 1 => match self.operand(i, rank, false)? {
                         Some(turned) => Source::Constant(turned),

@@ -93,9 +93,10 @@ fn grow(steps: &[Step], first: usize, readers: &[Vec<usize>], kept: &[bool], tak
 /// How many values a later stage than the next one reads.
 fn values_kept(steps: &[Step], group: &[usize], slots: &[usize]) -> usize {
     let late = |v: &usize| {
-        group[*v + 1..].iter().skip(1).any(|&i| {
-            steps[i].inputs.iter().any(|s| matches!(s, Source::Slot { index, .. } if *index == slots[*v]))
-        })
+        group[*v + 1..]
+            .iter()
+            .skip(1)
+            .any(|&i| steps[i].inputs.iter().any(|s| matches!(s, Source::Slot { index, .. } if *index == slots[*v])))
     };
     (0..slots.len()).filter(|v| *v + 1 < group.len() && late(v)).count()
 }

@@ -54,7 +54,8 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
     /// A product of rows of `channels` elements with a matrix.
     pub fn product(rows: usize, weights: &'a Weights<T>, finish: Finish<'a, T::C>) -> Self {
         let line = [1, 1, rows];
-        let window = Window { input: line, output: line, kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [0; 3] };
+        let window =
+            Window { input: line, output: line, kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [0; 3] };
         Dense { window, channels: weights.steps, weights, bias: None, finish }
     }
 

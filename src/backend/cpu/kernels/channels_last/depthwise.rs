@@ -206,7 +206,8 @@ impl<F: Dispatch, T: Lane<C = F>> Places<'_, F, T> {
                 for ky in self.taps[1].clone() {
                     for kx in self.taps[2].clone() {
                         let tap = (kz * w.kernel[1] + ky) * w.kernel[2] + kx;
-                        sum += self.image[self.reads(p, [kz, ky, kx]) + channel].get() * self.way.weights[tap * c + channel];
+                        sum += self.image[self.reads(p, [kz, ky, kx]) + channel].get()
+                            * self.way.weights[tap * c + channel];
                     }
                 }
             }

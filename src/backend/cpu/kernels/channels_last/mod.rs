@@ -10,3 +10,6 @@ pub mod pool;
 mod tile;
 pub mod weights;
 pub mod winograd;
+
+#[cfg(test)]
+mod tests;

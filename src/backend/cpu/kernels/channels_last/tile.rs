@@ -172,7 +172,7 @@ fn hide<F, const R: usize>(a: &mut [*const F; POINTERS]) {
     #[cfg(target_arch = "x86_64")]
     for a in a.iter_mut().take(R.div_ceil(TOGETHER)) {
         // SAFETY: no instruction at all; the pointer stays what it is.
-        unsafe { std::arch::asm!("/* {0} */", inout(reg) *a, options(pure, nomem, nostack, preserves_flags)) };
+        unsafe { std::arch::asm!("/* {0} */", inout(reg) * a, options(pure, nomem, nostack, preserves_flags)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = a;

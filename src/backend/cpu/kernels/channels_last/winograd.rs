@@ -376,10 +376,7 @@ unsafe fn inputs<X: Vector>([four, minus_five, minus_four, two]: [X::V; 4], d: [
 
 /// Of weights; the factors are 1/4, -1/6, 1/6, 1/24 and 1/12.
 #[inline(always)]
-unsafe fn weights<X: Vector>(
-    [quarter, minus_sixth, sixth, small, twelfth]: [X::V; 5],
-    g: [X::V; 3],
-) -> [X::V; IN] {
+unsafe fn weights<X: Vector>([quarter, minus_sixth, sixth, small, twelfth]: [X::V; 5], g: [X::V; 3]) -> [X::V; IN] {
     // SAFETY: the caller's promise.
     unsafe {
         let a = X::mul(minus_sixth, X::add(g[0], g[2]));
@@ -397,11 +394,6 @@ unsafe fn outputs<X: Vector>([two, four, eight]: [X::V; 3], m: [X::V; IN]) -> [X
     unsafe {
         let (s, u) = (X::add(m[1], m[2]), X::sub(m[1], m[2]));
         let (v, w) = (X::add(m[3], m[4]), X::sub(m[3], m[4]));
-        [
-            X::add(m[0], X::add(s, v)),
-            X::fma(two, w, u),
-            X::fma(four, v, s),
-            X::add(X::fma(eight, w, u), m[5]),
-        ]
+        [X::add(m[0], X::add(s, v)), X::fma(two, w, u), X::fma(four, v, s), X::add(X::fma(eight, w, u), m[5])]
     }
 }

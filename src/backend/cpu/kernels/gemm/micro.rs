@@ -62,13 +62,6 @@ const MAX_TILE: usize = 16 * 6;
 
 impl<F: Float> Micro<F> {
     /// Computes a block into `c`, whose rows are `stride` apart.
-    pub fn compute(&self, block: &Block<F>, c: &mut [F], stride: usize) {
-        assert!(block.rows > 0 && stride >= block.columns && c.len() >= (block.rows - 1) * stride + block.columns);
-        // SAFETY: the block's rows and columns lie in `c` (asserted above), which is borrowed alone.
-        unsafe { self.block(block, c.as_mut_ptr(), stride) };
-    }
-
-    /// Computes a block into `c`, whose rows are `stride` apart.
     ///
     /// # Safety
     /// `c` is valid for the block's rows and columns, and nobody else uses it.

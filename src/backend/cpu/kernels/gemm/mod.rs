@@ -9,9 +9,9 @@
 mod micro;
 mod source;
 
-pub use micro::{Block, Micro, micro_f32, micro_f64};
+pub use micro::{Micro, micro_f32, micro_f64};
 use source::Panels;
-pub use source::{Packed, Source, Strided, widen_row};
+pub use source::{Packed, Source, Strided};
 
 use super::lane::Lane;
 use super::math::Float;

@@ -92,7 +92,7 @@ impl<T: Lane<C: Float>, const W: usize> Vectorized for Pack<'_, T, W> {
 
 /// One step of a panel, widened.
 #[inline(always)]
-pub fn widen_row<T: Lane<C: Float>, const W: usize>(from: &[T; W], to: &mut [T::C; W]) {
+fn widen_row<T: Lane<C: Float>, const W: usize>(from: &[T; W], to: &mut [T::C; W]) {
     match T::direct(from).and_then(|d| d.first_chunk::<W>()) {
         Some(direct) => *to = *direct,
         None => T::widen(from, to),
@@ -166,12 +166,6 @@ impl<T: Lane<C: Float>> Packed<T> {
             data.extend(wide[..part.len()].iter().map(|v| F::of(v.wide())));
         }
         Ok(Packed { data, lanes: self.lanes, steps: self.steps, width: self.width })
-    }
-
-    /// The panel's lanes for `count` steps from `step` on, which lie in one block of k.
-    pub fn steps(&self, lane: usize, step: usize, count: usize) -> &[T] {
-        let first = step / BLOCK_K * BLOCK_K;
-        &self.at(lane, first)[(step - first) * self.width..][..count * self.width]
     }
 
     fn at(&self, lane: usize, step: usize) -> &[T] {
