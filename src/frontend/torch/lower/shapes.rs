@@ -1,6 +1,7 @@
 //! Movements that many lowerings share: reshape, transpose, expand, slice, concatenate, cast.
 
 use super::args::Bound;
+use super::budget::check_rank;
 use super::emit::{int, ints};
 use super::host;
 use super::sym::{SymInt, product};
@@ -126,6 +127,7 @@ impl Lowering {
         if v.shape == shape {
             return Ok(v.clone());
         }
+        check_rank(shape.len())?;
         let (have, want) = (product(&v.shape), product(shape));
         if let (Some(a), Some(b)) = (have.known(), want.known())
             && a != b
@@ -191,6 +193,7 @@ impl Lowering {
         if v.shape == shape {
             return Ok(v.clone());
         }
+        check_rank(shape.len())?;
         if v.rank() > shape.len() {
             bail!(ShapeMismatch, "a tensor of {} dimensions cannot be expanded to {}", v.rank(), shape.len());
         }
