@@ -3,6 +3,7 @@
 //! Costs are in units of about 64 bytes. Each operator of the graph, each element that the host knows and each copy of a
 //! list has its price; the largest models that people have take a hundredth of what there is.
 
+use super::sym::SymInt;
 use crate::{Result, bail};
 use std::cell::Cell;
 
@@ -42,6 +43,18 @@ impl Budget {
             );
         }
         Ok(())
+    }
+}
+
+/// Size of a dimension: a tensor of bytes would fill every computer, and sums of a few such sizes do not overflow.
+pub const MAX_SIZE: i64 = 1 << 48;
+
+/// An error for dimensions of sizes that no tensor has.
+pub fn check_shape(shape: &[SymInt]) -> Result<()> {
+    check_rank(shape.len())?;
+    match shape.iter().filter_map(SymInt::known).find(|n| !(0..=MAX_SIZE).contains(n)) {
+        Some(n) => bail!(InvalidModel, "a tensor with a dimension of size {n}: do the input shapes fit the model?"),
+        None => Ok(()),
     }
 }
 

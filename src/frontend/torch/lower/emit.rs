@@ -1,6 +1,6 @@
 //! Emission of ONNX nodes and constants; the lazy naming of values.
 
-use super::budget::check_rank;
+use super::budget::check_shape;
 use super::sym::{Atom, SymInt};
 use super::value::{Num, Value, ValueData};
 use super::{Lowering, ScalarType};
@@ -122,7 +122,7 @@ impl Lowering {
         outputs: Vec<(ScalarType, Vec<SymInt>)>,
     ) -> Result<Vec<Value>> {
         self.budget.node(&self.at.module, inputs.len(), outputs.iter().map(|(_, shape)| 8 + shape.len()).sum())?;
-        outputs.iter().try_for_each(|(_, shape)| check_rank(shape.len()))?;
+        outputs.iter().try_for_each(|(_, shape)| check_shape(shape))?;
         let mut names = Vec::with_capacity(inputs.len());
         for v in inputs {
             names.push(match v {

@@ -62,7 +62,6 @@ pub struct Evaluator {
     pub nested: usize,
 }
 
-
 impl Evaluator {
     pub fn new(program: Program) -> Evaluator {
         Evaluator {
