@@ -48,10 +48,18 @@ def shapes(arrays):
 def judge(mezzo, path, values, scratch, half):
     """The largest error relative to its output's largest magnitude."""
     stored = np.load(values)
-    inputs, wanted = arrays(stored, "in_"), arrays(stored, "out_")
+    wanted = arrays(stored, "out_")
+    outputs = outputs_of(mezzo, path, arrays(stored, "in_"), scratch, half)
+    if len(outputs) != len(wanted):
+        raise RuntimeError(f"{len(outputs)} outputs, torch gave {len(wanted)}")
+    return difference(outputs, wanted)
+
+
+def outputs_of(mezzo, path, inputs, scratch, half=False):
+    """What the command computes from a model file, in the order of the model's outputs."""
     options = list(shapes(inputs)) if path.suffix == ".pt" else []
-    model = scratch / "model.onnx"
     if half:
+        model = scratch / "model.onnx"
         call([mezzo, "convert", path, model, "--keep-io", *options])
         path, options = model, []
     info = json.loads(call([mezzo, "inspect", path, "--json", *options]))
@@ -63,10 +71,7 @@ def judge(mezzo, path, values, scratch, half):
         np.save(file, array)
         options += ["--input", f"{name}={file}"]
     result = json.loads(call([mezzo, "run", path, "--output-dir", scratch / "out", "--json", *options]))
-    outputs = [np.load(o["file"]) for o in result["outputs"]]
-    if len(outputs) != len(wanted):
-        raise RuntimeError(f"{len(outputs)} outputs, torch gave {len(wanted)}")
-    return difference(outputs, wanted)
+    return [np.load(o["file"]) for o in result["outputs"]]
 
 
 def difference(outputs, wanted):

@@ -143,9 +143,9 @@ impl Bound {
     /// A known integer.
     pub fn int(&self, name: &str) -> Result<i64> {
         let v = self.size(name)?;
-        let known = v.known().ok_or_else(|| {
-            err!(Unsupported, "{}: argument '{name}' must be a known number, not {v}", self.op)
-        })?;
+        let known = v
+            .known()
+            .ok_or_else(|| err!(Unsupported, "{}: argument '{name}' must be a known number, not {v}", self.op))?;
         self.sane(name, known)
     }
 
