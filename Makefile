@@ -71,7 +71,8 @@ test-python: judged-command
 soak: command install
 	$(WITH) tests/run_c_tests.sh "$(abspath $(PREFIX))" --valgrind
 	$(CARGO) test --release --locked --features cli -- --ignored
-	MEZZO_FUZZ_RUNS=$(FUZZ) $(CARGO) test --release --locked --test torch_safety mutated
+	MEZZO_FUZZ_RUNS=$(FUZZ) CARGO_PROFILE_JUDGED_OVERFLOW_CHECKS=true \
+	    $(CARGO) test --profile judged --locked --test torch_fuzz -- --nocapture
 	$(CARGO) build --release --locked --example onnx_roundtrip
 	$(WITH) $(PYTHON) tests/python/onnx_roundtrip.py "$(TARGET)/release/examples/onnx_roundtrip"
 	$(CARGO) build --locked --features cli --example soak_models

@@ -1,73 +1,17 @@
 //! PyTorch archives that mean harm or are broken: an error each, in bounded time and memory.
 
+#[path = "torch_archives/mod.rs"]
+mod torch_archives;
+
 use bytes::Bytes;
-use mezzo::frontend::torch::archive::Archive;
 use mezzo::frontend::torch::pickle::Pickle;
 use mezzo::frontend::torch::{self, InputSpec, Options};
 use mezzo::model::Model;
 use std::io::Write;
+use std::time::{Duration, Instant};
+use torch_archives::{SOURCE, archive, pickle, text};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
-
-const SOURCE: &str = "class M(Module):
-  __parameters__ = [\"w\", ]
-  __buffers__ = []
-  w : Tensor
-  training : bool
-  k : Final[int] = 3
-  def forward(self: __torch__.M,
-    x: Tensor) -> Tensor:
-    w = self.w
-    n = torch.dim(x)
-    _0 = torch.format(\"{} dims\", n)
-    if torch.gt(n, 5):
-      ops.prim.RaiseException(_0)
-    else:
-      pass
-    y = torch.add(x, w, alpha=1)
-    for i in range(2):
-      y0 = torch.mul(y, 1.5e-05)
-    return torch.add(y, torch.neg(w))
-";
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'X');
-    out.extend((text.len() as u32).to_le_bytes());
-    out.extend(text.as_bytes());
-}
-
-/// The pickle of a module with a tensor `w` of one dimension.
-fn pickle(offset: u8, size: u8, stride: u8, elements: u8) -> Vec<u8> {
-    let mut out = b"\x80\x02c__torch__\nM\n)\x81}(".to_vec();
-    text(&mut out, "training");
-    out.push(0x89);
-    text(&mut out, "w");
-    out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-    text(&mut out, "storage");
-    out.extend(b"ctorch\nFloatStorage\n");
-    text(&mut out, "0");
-    text(&mut out, "cpu");
-    out.extend([b'K', elements, b't', b'Q', b'K', offset, b'K', size, 0x85, b'K', stride, 0x85, 0x89]);
-    out.extend(b"ccollections\nOrderedDict\n)RtRub.");
-    out
-}
-
-fn archive(data: &[u8], source: &str, storage: &[u8]) -> Vec<u8> {
-    let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let deflated = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    let entries: [(&str, &[u8], _); 4] = [
-        ("m/data.pkl", data, stored),
-        ("m/code/__torch__.py", source.as_bytes(), deflated),
-        ("m/data/0", storage, stored),
-        ("m/version", b"3\n", stored),
-    ];
-    for (name, bytes, options) in entries {
-        zip.start_file(name, options).unwrap();
-        zip.write_all(bytes).unwrap();
-    }
-    zip.finish().unwrap().into_inner()
-}
 
 fn load(bytes: Vec<u8>) -> mezzo::Result<Model> {
     let inputs = vec![InputSpec::parse("x=2x4:fp32").unwrap()];
@@ -163,58 +107,60 @@ fn broken_source_is_one_error() {
     refused(with(""), "no method 'forward'");
 }
 
-/// A reproducible stream of numbers.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % below.max(1) as u64) as usize
-    }
+/// A program whose body is those lines.
+fn program(body: &str) -> Vec<u8> {
+    let lines: Vec<String> = body.lines().map(|line| format!("    {line}\n")).collect();
+    let source = format!(
+        "class M(Module):\n  w : Tensor\n  def forward(self: __torch__.M,\n    x: Tensor) -> Tensor:\n{}    return x\n",
+        lines.concat()
+    );
+    archive(&pickle(0, 4, 1, 4), &source, &[0; 16])
 }
 
-/// Some bytes changed, removed, repeated or moved.
-fn mutate(random: &mut Random, seed: &[u8]) -> Vec<u8> {
-    let mut out = seed.to_vec();
-    for _ in 0..=random.next(4) {
-        if out.is_empty() {
-            return out;
-        }
-        let (a, b) = (random.next(out.len()), random.next(out.len()));
-        match random.next(6) {
-            0 => out[a] = random.next(256) as u8,
-            1 => out[a] ^= 1 << random.next(8),
-            2 => drop(out.drain(a.min(b)..a.max(b).min(a.min(b) + 40))),
-            3 => {
-                let part = out[a.min(b)..a.max(b).min(a.min(b) + 40)].to_vec();
-                out.splice(a..a, part);
-            }
-            4 => out[a] = out[b],
-            _ => out.truncate(a.max(out.len() / 2)),
-        }
-    }
-    out
-}
-
-/// MEZZO_FUZZ_RUNS: how many of each kind; none of them may panic (a panic of the walk comes back as INTERNAL).
 #[test]
-fn mutated_archives_never_panic() {
-    let runs = std::env::var("MEZZO_FUZZ_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let data = pickle(0, 4, 1, 4);
-    let whole = archive(&data, SOURCE, &[0; 16]);
-    let sound = |e: mezzo::Error| assert_ne!(e.code(), mezzo::ErrorCode::Internal, "{e}");
-    for _ in 0..runs {
-        let bytes = mutate(&mut random, &whole);
-        if let Ok(read) = Archive::read(Bytes::from(bytes)) {
-            let names: Vec<String> = read.names().map(str::to_owned).collect();
-            names.iter().for_each(|n| drop(read.get(n)));
-        }
-        drop(Pickle::read(&mutate(&mut random, &data)));
-        let source = String::from_utf8_lossy(&mutate(&mut random, SOURCE.as_bytes())).into_owned();
-        load(archive(&mutate(&mut random, &data), SOURCE, &[0; 16])).err().into_iter().for_each(sound);
-        load(archive(&data, &source, &[0; 16])).err().into_iter().for_each(sound);
+fn small_programs_cannot_take_the_time_or_the_memory() {
+    // Each of these once crashed, ran for minutes or took all memory.
+    let million = "torch.mul([1], 1000000)";
+    let cases: Vec<(String, &str)> = vec![
+        // Containers that hold themselves or double from level to level.
+        ("a = [x]\n_0 = torch.append(a, a)\ny = torch.cat(a, 0)".into(), "hold itself"),
+        ("a = {1: 1}\n_0 = torch._set_item(a, 2, [a])".into(), "hold itself"),
+        ("a = [1]\nfor i in range(100):\n  a = [a, a]\ny = torch.view(x, a)".into(), "more than a million items"),
+        ("a = [1]\nb = [1]\nfor i in range(99):\n  a = [a, a]\n  b = [b, b]\nc = torch.eq(a, b)".into(), "comparison"),
+        ("a = [1]\nfor i in range(99999):\n  for j in range(99):\n    a = [a]".into(), "containers into others"),
+        ("a = (1,)\nfor i in range(99999):\n  for j in range(99):\n    a = (a,)".into(), "containers into others"),
+        // Lists, texts and loops.
+        (format!("a = [[1]]\nfor i in range(99999):\n  _0 = torch.append(a, {million})"), "steps"),
+        ("a = [1]\nfor i in range(99999):\n  for j in range(99):\n    _0 = torch.append(a, 1)".into(), "steps"),
+        ("for i in range(99999):\n  for j in range(99999):\n    pass".into(), "steps"),
+        (
+            "a = \"aaaaaaaaaaaaaaaa\"\nfor i in range(15):\n  a = torch.add(a, a)\nc = torch.join(a, torch.mul([a], 999999))".into(),
+            "a text grows",
+        ),
+        // Graphs, views, sizes, dimensions, parts.
+        (format!("for i in range(99):\n  y = torch.arange(1000000)\n  y = torch.add(torch.view(x, {million}), y)"), "dimensions"),
+        ("for i in range(99):\n  y = torch.arange(1000000)".into(), "fill the memory"),
+        ("y = x\nfor i in range(9999):\n  y = torch.view(y, [4, 2])\n  y = torch.view(y, [2, 4])".into(), "deep"),
+        ("y = torch.unbind(torch.zeros([1000000000]), 0)".into(), "most that one operator"),
+        ("y = torch.split(torch.zeros([1000000000]), 1, 0)".into(), "most that one operator"),
+        ("y = torch.tensor_split(torch.zeros([9]), 1000000000, 0)".into(), "most that one operator"),
+        ("y = torch.diagonal(torch.zeros([4000000000, 4000000000]))".into(), "too large"),
+        ("y = torch.unfold(torch.zeros([1000000000]), 0, 100000, 1)".into(), "too many"),
+    ];
+    for (body, word) in cases {
+        let start = Instant::now();
+        refused(program(&body), word);
+        assert!(start.elapsed() < Duration::from_secs(120), "{body}: {:?}", start.elapsed());
+    }
+    // Sizes of dynamic dimensions: each round squares the number of terms, or doubles the depth.
+    let squared = "n = torch.mul(torch.add(n, m), torch.add(n, torch.mul(m, 2)))";
+    let doubled = "n = torch.add(torch.floordiv(n, torch.add(m, n)), torch.remainder(n, torch.add(n, 7)))";
+    for round in [squared, doubled] {
+        let body =
+            format!("n = torch.size(x, 0)\nm = torch.size(x, 1)\nfor i in range(99):\n  {round}\nx = torch.zeros([n])");
+        let inputs = vec![InputSpec::parse("x=axb:fp32").unwrap()];
+        let options = Options { inputs, ..Options::default() };
+        let e = torch::load_bytes(Bytes::from(program(&body)), &options).unwrap_err();
+        assert!(e.message().contains("too large"), "{e}");
     }
 }

@@ -38,10 +38,10 @@ class Mezzo:
     def convert(self, source, target, *options):
         self.call("convert", source, target, *options)
 
-    def run(self, model, inputs, folder):
+    def run(self, model, inputs, folder, *options):
         """Outputs by name, as `mezzo run` leaves them in a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        arguments = []
+        arguments = list(options)
         for index, (name, array) in enumerate(inputs.items()):
             path = folder / f"in_{index}.npy"
             np.save(path, array)

@@ -18,7 +18,7 @@ from published import DIGITS
 from real_magika import check_magika
 from real_ocr import check_lines, check_page, check_reading, classify, recognise
 from real_runs import WAYS, Ways, expect_fp32, only
-from real_vad import Stream, check_vad, probabilities_at_once, probabilities_by_chunk
+from real_vad import Scripted, Stream, check_vad, probabilities_at_once, probabilities_by_chunk, probabilities_of_scripted
 from speech import say
 from verdicts import Failure, Verdicts, expect
 from wheels import fetch
@@ -51,13 +51,15 @@ def judge_all(mezzo, cache, work, verdicts):
     verdicts.judge("rapidocr, all three", "lines upside down", check_reading, detector, classifier, recogniser, True)
 
     samples, rate = say(SENTENCE, cache)
-    branches, sequence = (Ways(path, mezzo, work)
-                          for path in fetch(SILERO, ["silero_vad.onnx", "silero_vad_16k_sequence.onnx"], cache))
+    twin, whole, scripted = fetch(SILERO, ["silero_vad.onnx", "silero_vad_16k_sequence.onnx", "silero_vad.jit"], cache)
+    branches, sequence = Ways(twin, mezzo, work), Ways(whole, mezzo, work)
     verdicts.judge("silero-vad, whole sequence", "speech, 16 kHz", check_vad, sequence, probabilities_at_once,
                    Stream(samples, rate, 16000))
     for wanted in (16000, 8000):
         verdicts.judge("silero-vad with If nodes", f"speech, {wanted // 1000} kHz", check_vad, branches,
                        probabilities_by_chunk, Stream(samples, rate, wanted))
+        verdicts.judge("silero-vad's TorchScript archive", f"speech, {wanted // 1000} kHz", check_vad,
+                       Scripted(scripted, branches, wanted), probabilities_of_scripted, Stream(samples, rate, wanted))
 
     model, config = fetch(MAGIKA, ["standard_v3_3/model.onnx", "standard_v3_3/config.min.json"], cache)
     verdicts.judge("magika", "files", check_magika, Ways(model, mezzo, work), config, samples, rate)

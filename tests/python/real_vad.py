@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from judge import as_half
 from real_runs import WAYS, expect_fp32
 from speech import resample
 from verdicts import expect
@@ -47,6 +48,37 @@ def probabilities_by_chunk(ways, way, stream):
 def probabilities_at_once(ways, way, stream):
     state = np.zeros((1, 1, 128), np.float32)
     return ways.run(way, {"input": stream.chunks, "h": state, "c": state})["speech_probs"].astype(np.float64)
+
+
+class Scripted:
+    """The TorchScript archive of the same network, which keeps context and state itself: inputs and outputs of its model.
+    ONNX Runtime answers with the ONNX twin."""
+
+    def __init__(self, archive, twin, rate):
+        self.twin, self.mezzo, self.work = twin, twin.mezzo, twin.work / f"jit{rate}"
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.options = ["--input-shape", f"x=1x{CHUNK[rate][0]}:fp32", "--input-shape", f"sr={rate}"]
+        self.archive, self.half = archive, self.work / "half.onnx"
+
+    def run(self, way, inputs):
+        if way == "fp32":
+            return self.mezzo.run(self.archive, inputs, self.work, *self.options)
+        if not self.half.exists():
+            self.mezzo.convert(self.archive, self.half, *self.options)
+        return self.mezzo.run(self.half, as_half(inputs), self.work)
+
+
+def probabilities_of_scripted(scripted, way, stream):
+    if way == "onnxruntime":
+        return probabilities_by_chunk(scripted.twin, way, stream)
+    count, context = CHUNK[stream.rate]
+    state, found = {"_context": np.zeros((1, context), np.float32), "_state": np.zeros((2, 1, 128), np.float32)}, []
+    for chunk in stream.chunks:
+        fed = {f"state.{name}": array for name, array in state.items()}
+        outputs = scripted.run(way, {"x": chunk[None, -count:], **fed})
+        state = {name: outputs[f"state.{name}.next"].astype(np.float32) for name in state}
+        found.append(outputs["output"].item())
+    return np.array(found)
 
 
 def check_vad(ways, probabilities, stream):

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 # What the judges read from wheels: models, magika's labels, and of the speech synthesiser what English needs.
-KEPT = re.compile(r"\.onnx$|/config\.min\.json$|/(lib)?espeak-ng\.(so|dylib|dll)$"
+KEPT = re.compile(r"\.onnx$|\.jit$|/config\.min\.json$|/(lib)?espeak-ng\.(so|dylib|dll)$"
                   r"|/espeak-ng-data/(phon\w+|intonations|en_dict|lang/gmw/en[^/]*)$")
 
 

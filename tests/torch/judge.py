@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Runs a mezzo command over the archives of make_zoo.py and counts, for each form, those whose outputs agree with torch's.
 
-    judge.py FOLDER [--mezzo PATH] [--only NAME,...] [--forms pt2,core,traced,scripted] [--half]
+    judge.py FOLDER [--mezzo PATH] [--only NAME,...] [--forms pt2,core,traced,scripted,traced_frozen,scripted_frozen]
+             [--half] [--names FILE]
 
 An archive agrees when every output is within 1e-4 of torch's FP32 one, relative to the largest magnitude in that output
-(with --half: the model converted to FP16 first, within 2e-2). Needs numpy alone.
+(with --half: the model converted to FP16 first, within 2e-2; beside it, what torch's own run in half is off by, where
+there is one). --names takes only the models that a file lists, one a line (half.py writes one). Needs numpy alone.
 """
 import argparse
 import json
@@ -15,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-FORMS = {"pt2": ".pt2", "core": ".core.pt2", "traced": ".traced.pt", "scripted": ".scripted.pt"}
+FORMS = {"pt2": ".pt2", "core": ".core.pt2", "traced": ".traced.pt", "scripted": ".scripted.pt",
+         "traced_frozen": ".traced_frozen.pt", "scripted_frozen": ".scripted_frozen.pt"}
 
 
 def archives(folder, forms, only):
@@ -45,11 +48,18 @@ def shapes(arrays):
 def judge(mezzo, path, values, scratch, half):
     """The largest error relative to its output's largest magnitude."""
     stored = np.load(values)
-    inputs = [stored[k] for k in sorted((k for k in stored if k.startswith("in_")), key=lambda k: int(k[3:]))]
-    wanted = [stored[k] for k in sorted((k for k in stored if k.startswith("out_")), key=lambda k: int(k[4:]))]
+    wanted = arrays(stored, "out_")
+    outputs = outputs_of(mezzo, path, arrays(stored, "in_"), scratch, half)
+    if len(outputs) != len(wanted):
+        raise RuntimeError(f"{len(outputs)} outputs, torch gave {len(wanted)}")
+    return difference(outputs, wanted)
+
+
+def outputs_of(mezzo, path, inputs, scratch, half=False):
+    """What the command computes from a model file, in the order of the model's outputs."""
     options = list(shapes(inputs)) if path.suffix == ".pt" else []
-    model = scratch / "model.onnx"
     if half:
+        model = scratch / "model.onnx"
         call([mezzo, "convert", path, model, "--keep-io", *options])
         path, options = model, []
     info = json.loads(call([mezzo, "inspect", path, "--json", *options]))
@@ -61,9 +71,11 @@ def judge(mezzo, path, values, scratch, half):
         np.save(file, array)
         options += ["--input", f"{name}={file}"]
     result = json.loads(call([mezzo, "run", path, "--output-dir", scratch / "out", "--json", *options]))
-    outputs = [np.load(o["file"]) for o in result["outputs"]]
-    if len(outputs) != len(wanted):
-        raise RuntimeError(f"{len(outputs)} outputs, torch gave {len(wanted)}")
+    return [np.load(o["file"]) for o in result["outputs"]]
+
+
+def difference(outputs, wanted):
+    """The largest difference relative to the largest magnitude of its output."""
     worst = 0.0
     for got, want in zip(outputs, wanted):
         if got.shape != want.shape:
@@ -78,6 +90,18 @@ def judge(mezzo, path, values, scratch, half):
     return worst
 
 
+def arrays(stored, word):
+    """The arrays `word_0`, `word_1`... of an archive of numpy's."""
+    return [stored[k] for k in sorted((k for k in stored if k.startswith(word)), key=lambda k: int(k[len(word):]))]
+
+
+def torch_half(values):
+    """What torch's own run in half is off by, in words."""
+    stored = np.load(values)
+    own = arrays(stored, "half_")
+    return f" (torch in half {difference(own, arrays(stored, 'out_')):.1e})" if own else " (torch cannot run it in half)"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -85,7 +109,12 @@ def main():
     parser.add_argument("--only", type=lambda t: t.split(","))
     parser.add_argument("--forms", type=lambda t: t.split(","), default=list(FORMS))
     parser.add_argument("--half", action="store_true")
+    parser.add_argument("--names", type=Path)
     args = parser.parse_args()
+    if args.names:
+        args.only = args.names.read_text().split()
+        if not args.only:
+            sys.exit(f"{args.names} lists no model")
     bound = 2e-2 if args.half else 1e-4
     counts = {form: [0, 0] for form in args.forms}
     for name, form, path, values in archives(args.folder, args.forms, args.only):
@@ -94,7 +123,7 @@ def main():
             try:
                 error = judge(args.mezzo, path, values, Path(scratch), args.half)
                 good = error <= bound
-                print(f"{'ok  ' if good else 'FAR '} {name} {form} {error:.1e}", flush=True)
+                print(f"{'ok  ' if good else 'FAR '} {name} {form} {error:.1e}{torch_half(values) if args.half else ''}", flush=True)
                 counts[form][0] += good
             except (RuntimeError, subprocess.TimeoutExpired) as e:
                 print(f"FAIL {name} {form}: {e}", flush=True)

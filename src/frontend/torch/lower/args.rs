@@ -1,6 +1,7 @@
 //! Arguments of ATen calls, and their access by name once a schema has been applied.
 
 use super::ScalarType;
+use super::budget::MAX_SIZE;
 use super::sym::SymInt;
 use super::value::{Num, Tensor, Value};
 use crate::{Result, bail, err};
@@ -142,7 +143,18 @@ impl Bound {
     /// A known integer.
     pub fn int(&self, name: &str) -> Result<i64> {
         let v = self.size(name)?;
-        v.known().ok_or_else(|| err!(Unsupported, "{}: argument '{name}' must be a known number, not {v}", self.op))
+        let known = v
+            .known()
+            .ok_or_else(|| err!(Unsupported, "{}: argument '{name}' must be a known number, not {v}", self.op))?;
+        self.sane(name, known)
+    }
+
+    /// No dimension, stride or amount of a real program is so large, and arithmetic on it would overflow.
+    fn sane(&self, name: &str, v: i64) -> Result<i64> {
+        if v.unsigned_abs() > MAX_SIZE as u64 {
+            bail!(InvalidModel, "{}: argument '{name}' is {v}; {MAX_SIZE} is the most", self.op);
+        }
+        Ok(v)
     }
 
     /// An optional known integer.
@@ -166,8 +178,10 @@ impl Bound {
         self.sizes(name)?
             .iter()
             .map(|v| {
-                v.known()
-                    .ok_or_else(|| err!(Unsupported, "{}: argument '{name}' must hold known numbers, not {v}", self.op))
+                let known = v.known().ok_or_else(|| {
+                    err!(Unsupported, "{}: argument '{name}' must hold known numbers, not {v}", self.op)
+                })?;
+                self.sane(name, known)
             })
             .collect()
     }

@@ -22,6 +22,7 @@ impl Lowering {
         at: &Location,
     ) -> Result<Vec<Arg>> {
         self.at = at.clone();
+        self.budget.check()?;
         let full =
             if overload.is_empty() || overload == "default" { op.to_owned() } else { format!("{op}.{overload}") };
         let (schema, bound) = match schema::resolve(op, overload, positional, keyword) {
@@ -120,12 +121,15 @@ impl Lowering {
         }
         let kind = Kind::of(name);
         let bound = Rc::new(bound);
-        let wrap = |v: Value, index: usize| Arg::Tensor(views::result(name, kind, handler, &bound, v, index));
+        let wrap = |v: Value, index: usize| views::result(name, kind, handler, &bound, v, index).map(Arg::Tensor);
         Ok(match out {
-            Out::One(v) => vec![wrap(v, 0)],
+            Out::One(v) => vec![wrap(v, 0)?],
             Out::Same(p) => vec![bound.get(p).cloned().unwrap_or(Arg::None)],
-            Out::Many(vs) => vs.into_iter().enumerate().map(|(i, v)| wrap(v, i)).collect(),
-            Out::List(vs) => vec![Arg::List(vs.into_iter().enumerate().map(|(i, v)| wrap(v, i)).collect())],
+            Out::Many(vs) => vs.into_iter().enumerate().map(|(i, v)| wrap(v, i)).collect::<Result<_>>()?,
+            Out::List(vs) => {
+                let parts = vs.into_iter().enumerate().map(|(i, v)| wrap(v, i));
+                vec![Arg::List(parts.collect::<Result<_>>()?)]
+            }
             Out::Args(args) => args,
         })
     }

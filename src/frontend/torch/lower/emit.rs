@@ -1,5 +1,6 @@
 //! Emission of ONNX nodes and constants; the lazy naming of values.
 
+use super::budget::check_shape;
 use super::sym::{Atom, SymInt};
 use super::value::{Num, Value, ValueData};
 use super::{Lowering, ScalarType};
@@ -120,6 +121,8 @@ impl Lowering {
         attributes: Vec<Attribute>,
         outputs: Vec<(ScalarType, Vec<SymInt>)>,
     ) -> Result<Vec<Value>> {
+        self.budget.node(&self.at.module, inputs.len(), outputs.iter().map(|(_, shape)| 8 + shape.len()).sum())?;
+        outputs.iter().try_for_each(|(_, shape)| check_shape(shape))?;
         let mut names = Vec::with_capacity(inputs.len());
         for v in inputs {
             names.push(match v {
@@ -153,7 +156,7 @@ impl Lowering {
         let outputs = values.iter().filter_map(|v| v.name.borrow().as_ref().map(|(n, _)| n.clone())).collect();
         self.nodes.push(Node { name, op_type: op.into(), inputs: names, outputs, attributes, ..Node::default() });
         if let Some(key) = key {
-            self.shared.insert(key, values.clone());
+            self.share(key, values.clone());
         }
         Ok(values)
     }
@@ -234,6 +237,7 @@ impl Lowering {
 
     /// A value the host knows.
     pub fn known(&self, dtype: ScalarType, shape: Vec<SymInt>, known: Vec<Num>) -> Value {
+        self.budget.note(known.len());
         Rc::new(ValueData { known: Some(known), ..unnamed(dtype, shape) })
     }
 
@@ -300,7 +304,7 @@ impl Lowering {
             });
         }
         let sum = sum.unwrap_or_else(|| self.vector(&[0]));
-        self.shared.insert(key, vec![sum.clone()]);
+        self.share(key, vec![sum.clone()]);
         Ok(sum)
     }
 
@@ -332,6 +336,10 @@ impl Lowering {
                 Some(v) => Ok(v),
                 None => bail!(Internal, "the size '{name}' has no value"),
             },
+            Atom::TooLarge(_) => bail!(
+                Unsupported,
+                "a size is computed from dynamic dimensions by an expression that is too large: give these dimensions a fixed size"
+            ),
             Atom::Max(x, y) => pair(self, "Max", x, y),
             Atom::Min(x, y) => pair(self, "Min", x, y),
             Atom::Mod(x, y) => pair(self, "Mod", x, y),

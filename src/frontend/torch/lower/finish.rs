@@ -16,7 +16,7 @@ impl Lowering {
         f: impl FnOnce(&mut Lowering) -> Result<Vec<Tensor>>,
     ) -> Result<(Graph, Vec<Tensor>)> {
         let outer = std::mem::take(&mut self.nodes);
-        let shared = self.shared.clone();
+        let shared = self.shared_keys.len();
         let scope = self.next_scope;
         self.next_scope += 1;
         self.scopes.push(scope);
@@ -40,7 +40,9 @@ impl Lowering {
             Ok((outputs, infos))
         });
         self.scopes.pop();
-        self.shared = shared;
+        for key in self.shared_keys.drain(shared..) {
+            self.shared.remove(&key);
+        }
         let nodes = std::mem::replace(&mut self.nodes, outer);
         let (outputs, infos) = done?;
         Ok((Graph { name: Some(name.into()), nodes, outputs: infos, ..Graph::default() }, outputs))

@@ -13,6 +13,7 @@
 //! InstanceNormalization.
 
 mod args;
+mod budget;
 mod call;
 mod emit;
 mod finish;
@@ -166,12 +167,27 @@ pub struct Lowering {
     next_scope: u32,
     at: Location,
     missing: Vec<Missing>,
+    budget: budget::Budget,
+    /// Keys of `shared` in the order of their coming, so that a branch's own go with it.
+    shared_keys: Vec<String>,
 }
 
 impl Lowering {
     /// An empty graph.
     pub fn new() -> Self {
         Lowering { scopes: vec![0], next_scope: 1, ..Lowering::default() }
+    }
+
+    /// Pays for something that is not a node, in units of 64 bytes; an error when the program takes too much.
+    pub fn spend(&self, units: usize) -> Result<()> {
+        self.budget.note(units);
+        self.budget.check()
+    }
+
+    /// Remembers an emitted value, for as long as the scope is open.
+    fn share(&mut self, key: String, values: Vec<Value>) {
+        self.shared_keys.push(key.clone());
+        self.shared.insert(key, values);
     }
 
     fn scope(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! Movements that many lowerings share: reshape, transpose, expand, slice, concatenate, cast.
 
 use super::args::Bound;
+use super::budget::check_shape;
 use super::emit::{int, ints};
 use super::host;
 use super::sym::{SymInt, product};
@@ -126,13 +127,17 @@ impl Lowering {
         if v.shape == shape {
             return Ok(v.clone());
         }
+        check_shape(shape)?;
         let (have, want) = (product(&v.shape), product(shape));
         if let (Some(a), Some(b)) = (have.known(), want.known())
             && a != b
         {
             bail!(ShapeMismatch, "a tensor of {a} elements cannot take a shape of {b}");
         }
-        if let Some(known) = &v.known {
+        // What the host knows has sizes in numbers.
+        if let Some(known) = &v.known
+            && shape.iter().all(|s| s.known().is_some())
+        {
             return Ok(Rc::new(ValueData {
                 known: Some(known.clone()),
                 ..super::emit::unnamed(v.dtype, shape.to_vec())
@@ -191,11 +196,12 @@ impl Lowering {
         if v.shape == shape {
             return Ok(v.clone());
         }
+        check_shape(shape)?;
         if v.rank() > shape.len() {
             bail!(ShapeMismatch, "a tensor of {} dimensions cannot be expanded to {}", v.rank(), shape.len());
         }
         broadcast(&[&v.shape, shape])?;
-        let count = product(shape).known();
+        let count = product(shape).known().filter(|_| shape.iter().all(|s| s.known().is_some()));
         if let (Some([one]), Some(count @ 0..=1024)) = (v.known.as_deref(), count) {
             return Ok(self.known(v.dtype, shape.to_vec(), vec![one.clone(); count as usize]));
         }

@@ -5,6 +5,7 @@ use crate::model::Name;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An integer that is known, or an expression over the model's symbolic dimensions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,12 +31,39 @@ pub enum Atom {
     Max(SymInt, SymInt),
     /// The smaller one.
     Min(SymInt, SymInt),
+    /// In place of an expression that grew too large to be kept; each is equal to itself alone.
+    TooLarge(u64),
 }
+
+/// Symbols, numbers and operators of one expression, counted as a tree.
+const MAX_WEIGHT: usize = 4096;
+
+static TOO_LARGE: AtomicU64 = AtomicU64::new(0);
 
 /// A sum of products of atoms with their factors; the empty product is the constant term.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Poly {
     terms: BTreeMap<Vec<Atom>, i64>,
+    weight: usize,
+}
+
+impl Poly {
+    fn of(terms: BTreeMap<Vec<Atom>, i64>) -> SymInt {
+        let weight = terms.keys().map(|atoms| 1 + atoms.iter().map(Atom::weight).sum::<usize>()).sum();
+        if weight > MAX_WEIGHT {
+            return SymInt::too_large();
+        }
+        SymInt::Symbolic(Rc::new(Poly { terms, weight }))
+    }
+}
+
+impl Atom {
+    fn weight(&self) -> usize {
+        match self {
+            Atom::Symbol(_) | Atom::Value(_) | Atom::TooLarge(_) => 1,
+            Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Max(a, b) | Atom::Min(a, b) => a.weight() + b.weight(),
+        }
+    }
 }
 
 impl From<i64> for SymInt {
@@ -52,7 +80,19 @@ impl SymInt {
 
     /// One atom.
     pub fn atom(atom: Atom) -> Self {
-        SymInt::Symbolic(Rc::new(Poly { terms: BTreeMap::from([(vec![atom], 1)]) }))
+        Poly::of(BTreeMap::from([(vec![atom], 1)]))
+    }
+
+    fn too_large() -> Self {
+        let atom = Atom::TooLarge(TOO_LARGE.fetch_add(1, Ordering::Relaxed));
+        SymInt::Symbolic(Rc::new(Poly { terms: BTreeMap::from([(vec![atom], 1)]), weight: 1 }))
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            SymInt::Known(_) => 1,
+            SymInt::Symbolic(p) => p.weight,
+        }
     }
 
     /// The number, if it is known.
@@ -89,7 +129,7 @@ impl SymInt {
         match map.len() {
             0 => SymInt::Known(0),
             1 if map.contains_key(&Vec::new()) => SymInt::Known(map.values().sum()),
-            _ => SymInt::Symbolic(Rc::new(Poly { terms: map })),
+            _ => Poly::of(map),
         }
     }
 
@@ -110,6 +150,10 @@ impl SymInt {
     pub fn times(&self, other: &SymInt) -> SymInt {
         if let (SymInt::Known(a), SymInt::Known(b)) = (self, other) {
             return SymInt::Known(a.saturating_mul(*b));
+        }
+        // A product has each pair of terms; those that would be too many are not made.
+        if self.weight().saturating_mul(other.weight()) > 16 * MAX_WEIGHT {
+            return SymInt::too_large();
         }
         let mut terms = Vec::new();
         for (a, x) in self.terms() {
@@ -231,7 +275,7 @@ impl SymInt {
         self.terms().iter().any(|(atoms, _)| {
             atoms.iter().any(|a| match a {
                 Atom::Symbol(_) => false,
-                Atom::Value(_) => true,
+                Atom::Value(_) | Atom::TooLarge(_) => true,
                 Atom::FloorDiv(x, y) | Atom::Mod(x, y) | Atom::Max(x, y) | Atom::Min(x, y) => {
                     x.uses_values() || y.uses_values()
                 }
@@ -277,6 +321,7 @@ impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Atom::Symbol(n) | Atom::Value(n) => f.write_str(n),
+            Atom::TooLarge(n) => write!(f, "(an expression that is too large, {n})"),
             Atom::FloorDiv(a, b) => write!(f, "(({a})//({b}))"),
             Atom::Mod(a, b) => write!(f, "(({a})%({b}))"),
             Atom::Max(a, b) => write!(f, "max({a},{b})"),

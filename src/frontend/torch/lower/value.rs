@@ -73,6 +73,8 @@ pub(super) struct State {
     pub view: Option<View>,
     /// False for what PyTorch would hold with permuted or skipping strides, as far as it matters for aliasing.
     pub contiguous: bool,
+    /// How many views it is away from memory of its own.
+    pub depth: u32,
 }
 
 /// How a view was made.
@@ -89,7 +91,7 @@ pub(super) struct View {
 impl Tensor {
     /// A tensor of its own with that value.
     pub fn of(value: Value) -> Self {
-        Tensor(Rc::new(RefCell::new(State { value, version: 0, view: None, contiguous: true })))
+        Tensor(Rc::new(RefCell::new(State { value, version: 0, view: None, contiguous: true, depth: 0 })))
     }
 
     /// The element type.

@@ -35,15 +35,30 @@ impl Kind {
     }
 }
 
+/// Views of views.
+const MAX_DEPTH: u32 = 4000;
+
 const SELF: [&str; 4] = ["self", "input", "tensor", "a"];
 
 /// The tensor that a call's first result is.
-pub(super) fn result(op: &str, kind: Kind, handler: Handler, bound: &Rc<Bound>, value: Value, index: usize) -> Tensor {
+pub(super) fn result(
+    op: &str,
+    kind: Kind,
+    handler: Handler,
+    bound: &Rc<Bound>,
+    value: Value,
+    index: usize,
+) -> Result<Tensor> {
     let base = SELF.iter().find_map(|n| bound.get(n)).and_then(Arg::tensor);
-    let Some(base) = base.filter(|_| kind != Kind::Fresh) else { return Tensor::of(value) };
+    let Some(base) = base.filter(|_| kind != Kind::Fresh) else { return Ok(Tensor::of(value)) };
     let contiguous = base.0.borrow().contiguous;
     if kind == Kind::IfContiguous && !contiguous {
-        return Tensor::of(value);
+        return Ok(Tensor::of(value));
+    }
+    // Walks over views and their release are recursive.
+    let depth = bound.each_tensor().iter().map(|t| t.0.borrow().depth).max().unwrap_or(0) + 1;
+    if depth > MAX_DEPTH {
+        bail!(InvalidModel, "a view of a view and so on, {MAX_DEPTH} deep: use clone() in between");
     }
     let keeps = match op.strip_prefix("aten::").unwrap_or(op) {
         "permute" | "transpose" | "t" | "numpy_T" | "movedim" | "moveaxis" | "swapaxes" | "swapdims" | "mT"
@@ -55,7 +70,13 @@ pub(super) fn result(op: &str, kind: Kind, handler: Handler, bound: &Rc<Bound>, 
     };
     let version = base.0.borrow().version;
     let view = View { base: base.clone(), base_version: version, op: op.into(), handler, bound: bound.clone(), index };
-    Tensor(Rc::new(RefCell::new(State { value, version: 0, view: Some(view), contiguous: contiguous && keeps })))
+    Ok(Tensor(Rc::new(RefCell::new(State {
+        value,
+        version: 0,
+        view: Some(view),
+        contiguous: contiguous && keeps,
+        depth,
+    }))))
 }
 
 /// What a tensor stands for now.

@@ -67,6 +67,16 @@ pub enum Object {
     },
 }
 
+impl Object {
+    /// The number of items of a list or tuple.
+    fn len(&self) -> usize {
+        match self {
+            Object::Tuple(items) | Object::List(items) => items.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A pickle that has been read.
 #[derive(Debug)]
 pub struct Pickle {

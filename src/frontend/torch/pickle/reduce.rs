@@ -6,6 +6,9 @@ use crate::model::DataType;
 use crate::{Result, bail, err};
 use std::rc::Rc;
 
+/// Dimensions of a tensor; many tensors may share one long tuple, but each has sizes of its own.
+const MAX_RANK: usize = 64;
+
 const REBUILD: &str = "torch._utils._rebuild_tensor_v2";
 const PARAMETER: &str = "torch._utils._rebuild_parameter";
 const ORDERED: &str = "collections.OrderedDict";
@@ -92,6 +95,10 @@ pub(super) fn call(machine: &mut Machine<'_>, function: Id, arguments: Id) -> Re
         REBUILD => {
             let storage = *given.first().ok_or_else(wrong)?;
             let offset = int(machine, given.get(1)).ok_or_else(wrong)?;
+            let rank = |id: Option<&Id>| id.map_or(0, |id| machine.get(*id).len());
+            if rank(given.get(2)) > MAX_RANK || rank(given.get(3)) > MAX_RANK {
+                bail!(InvalidFile, "it has a tensor of more than {MAX_RANK} dimensions");
+            }
             let sizes = ints(machine, given.get(2)).ok_or_else(wrong)?;
             let strides = ints(machine, given.get(3)).ok_or_else(wrong)?;
             if !matches!(machine.get(storage), Object::Storage { .. }) || sizes.len() != strides.len() {

@@ -88,7 +88,12 @@ impl Reader {
     fn named(&self, name: &Json) -> Result<Arg> {
         let name = super::text(name)?;
         match self.env.get(name) {
-            Some(a) => Ok(a.clone()),
+            Some(a) => {
+                if let Arg::List(items) = a {
+                    self.l.spend(items.len() / 16)?;
+                }
+                Ok(a.clone())
+            }
             None => bail!(InvalidFile, "the program uses '{name}' before it is defined"),
         }
     }

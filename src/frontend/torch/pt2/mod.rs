@@ -66,7 +66,16 @@ pub fn read(archive: &Archive, options: &Options) -> Result<Model> {
     reader.program(&json, weights, options)
 }
 
+/// Bytes of memory that a program's JSON may take once it is read.
+const MAX_JSON: usize = 2 << 30;
+
 pub(super) fn parse(bytes: &[u8], what: &str) -> Result<Json> {
+    // `{"":0},` takes a hundred times its length. What comes in strings counts too, which does no harm.
+    let count = |of: &[u8]| bytes.iter().filter(|b| of.contains(b)).count();
+    let memory = bytes.len().saturating_add(700 * count(b"{") + 64 * count(b",["));
+    if memory > MAX_JSON {
+        bail!(InvalidFile, "{what} would take about {memory} bytes of memory; {MAX_JSON} are the most");
+    }
     serde_json::from_slice(bytes).map_err(|e| err!(InvalidFile, "{what} is damaged: {e}"))
 }
 

@@ -26,7 +26,7 @@ impl<'a> Weights<'a> {
             let path = format!("{folder}{table}");
             if let Some(bytes) = archive.get(&path)? {
                 let mut json = parse(&bytes, table)?;
-                tables.push((folder, json["config"].take()));
+                tables.push((folder, json.get_mut("config").map(Json::take).unwrap_or_default()));
             }
         }
         Ok(Weights { archive, tables, keys: HashMap::new() })

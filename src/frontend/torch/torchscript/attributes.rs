@@ -11,6 +11,8 @@ use std::rc::Rc;
 
 /// Nesting of lists, tuples and dicts in attributes.
 const MAX_DEPTH: usize = 100;
+/// Bytes of the path of a module, which goes into the names of its operators.
+const MAX_PATH: usize = 4096;
 
 /// Which of the archive's two pickles an object is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +33,10 @@ impl Evaluator {
             return Ok(val.clone());
         }
         let path = if object.path.is_empty() { name.to_owned() } else { format!("{}.{name}", object.path) };
+        if let Some(Object::Dict(items)) = object.state.map(|state| self.program.data.get(state)) {
+            let steps = items.len() / 32;
+            self.charge(steps)?;
+        }
         let pickled = object.state.and_then(|state| self.program.data.attribute(state, name));
         let val = match pickled {
             Some(id) => self.unpickled(Source::Data, id, &path, 0)?,
@@ -56,6 +62,9 @@ impl Evaluator {
 
     /// A value of a pickle; objects and tensors are the same ones each time.
     pub fn unpickled(&mut self, source: Source, id: Id, path: &str, depth: usize) -> Result<Val> {
+        if path.len() > MAX_PATH {
+            bail!(InvalidFile, "a module's path has more than {MAX_PATH} bytes: modules are nested too deep");
+        }
         if depth > MAX_DEPTH {
             bail!(InvalidFile, "the attribute '{path}' is nested deeper than {MAX_DEPTH}, or holds itself");
         }

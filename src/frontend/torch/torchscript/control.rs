@@ -3,6 +3,7 @@
 
 use super::ast::{Expr, Kind, Statement};
 use super::eval::{Evaluator, Flow, Frame};
+use super::limits::Walk;
 use super::value::{Instance, Val};
 use crate::frontend::torch::lower::Tensor;
 use crate::model::Graph;
@@ -63,8 +64,8 @@ impl Evaluator {
         let mut kept = Vec::new();
         for (x, y) in &pairs {
             let (mut p, mut q) = (Vec::new(), Vec::new());
-            leaves(x, &mut p);
-            leaves(y, &mut q);
+            leaves(x, &mut p, &mut Walk::new())?;
+            leaves(y, &mut q, &mut Walk::new())?;
             let fits = p.len() == q.len() && alike(x, y) && !x.same(y);
             left.take(p.len(), fits);
             right.take(q.len(), fits);
@@ -96,6 +97,7 @@ impl Evaluator {
 
     /// Walks one side into a graph of its own; `None` when it raises.
     fn one_branch(&mut self, body: &[Statement], frame: &Frame, names: &[Rc<str>]) -> Result<Option<Branch>> {
+        self.charge(frame.vars.len() / 8)?;
         let mut inner = frame.copy();
         let before = self.sets.len();
         self.open_branches += 1;
@@ -153,7 +155,8 @@ impl Evaluator {
         let values = names.iter().map(|n| value_of(&inner.vars, n)).chain(sets.iter().map(|s| s.2.clone()));
         for val in values {
             let mut all = Vec::new();
-            leaves(&val, &mut all);
+            leaves(&val, &mut all, &mut Walk::new())?;
+            self.charge(all.len())?;
             for leaf in all {
                 out.push(match leaf {
                     Val::Tensor(t) => t,
@@ -229,13 +232,18 @@ fn last(sets: &Sets, object: &Rc<Instance>, name: &Rc<str>) -> Option<Val> {
 }
 
 /// Tensors and numbers inside a value, in order.
-fn leaves(val: &Val, out: &mut Vec<Val>) {
+fn leaves(val: &Val, out: &mut Vec<Val>, walk: &mut Walk) -> Result<()> {
+    if !walk.enter() {
+        bail!(InvalidModel, "a branch leaves a list of more than a million items, or nested too deep");
+    }
     match val {
         Val::Tensor(_) | Val::Int(_) | Val::Float(_) | Val::Bool(_) => out.push(val.clone()),
-        Val::List(items) => items.borrow().iter().for_each(|v| leaves(v, out)),
-        Val::Tuple(items, _) => items.iter().for_each(|v| leaves(v, out)),
+        Val::List(items) => items.borrow().iter().try_for_each(|v| leaves(v, out, walk))?,
+        Val::Tuple(items, _) => items.iter().try_for_each(|v| leaves(v, out, walk))?,
         _ => {}
     }
+    walk.leave();
+    Ok(())
 }
 
 /// Whether two values differ in their leaves only.

@@ -13,8 +13,6 @@ use std::rc::Rc;
 
 /// Nested calls and expressions.
 const MAX_DEPTH: usize = 1500;
-/// Expressions evaluated in all; unrolled loops of real models take some hundred thousand.
-const MAX_STEPS: u64 = 20_000_000;
 /// Rounds of one loop.
 const MAX_ROUNDS: i64 = 100_000;
 
@@ -59,7 +57,9 @@ pub struct Evaluator {
     /// Every attribute of a module that was set to a tensor, for the model's state.
     pub state: Vec<(Rc<Instance>, Rc<str>)>,
     depth: usize,
-    steps: u64,
+    /// Expressions evaluated, and containers put into containers (limits.rs).
+    pub steps: u64,
+    pub nested: usize,
 }
 
 impl Evaluator {
@@ -77,6 +77,22 @@ impl Evaluator {
             state: Vec::new(),
             depth: 0,
             steps: 0,
+            nested: 0,
+        }
+    }
+
+    /// The same program from the start.
+    pub fn again(mut self) -> Evaluator {
+        self.release();
+        Evaluator { allow_training: self.allow_training, ..Evaluator::new(self.program) }
+    }
+
+    /// Lets go of what modules hold: they may refer to each other in circles.
+    pub fn release(&mut self) {
+        for val in self.unpickled.values() {
+            if let Val::Object(object) = val {
+                object.fields.borrow_mut().clear();
+            }
         }
     }
 
@@ -88,12 +104,9 @@ impl Evaluator {
 
     fn enter(&mut self) -> Result<()> {
         self.depth += 1;
-        self.steps += 1;
+        self.charge(1)?;
         if self.depth > MAX_DEPTH {
-            bail!(Unsupported, "calls are nested deeper than {MAX_DEPTH}: endless recursion?");
-        }
-        if self.steps > MAX_STEPS {
-            bail!(Unsupported, "the program takes more than {MAX_STEPS} steps: an endless loop?");
+            bail!(InvalidModel, "calls are nested deeper than {MAX_DEPTH}: endless recursion?");
         }
         Ok(())
     }
@@ -141,6 +154,7 @@ impl Evaluator {
 
     pub fn block(&mut self, statements: &[Statement], frame: &mut Frame) -> Result<Flow> {
         for statement in statements {
+            self.charge(1)?;
             self.at.module.clone_from(&frame.module);
             self.at.source = format!("{}:{}", frame.file, statement.line);
             if let Flow::Return(val) = self.statement(statement, frame)? {
@@ -179,6 +193,7 @@ impl Evaluator {
             }
             Kind::While { condition, body } => {
                 for _ in 0..MAX_ROUNDS {
+                    self.charge(1)?;
                     let val = self.expr(condition, frame)?;
                     match self.truth(val)? {
                         Val::Bool(true) => {}
@@ -198,6 +213,7 @@ impl Evaluator {
             Kind::For { target, items, body } => {
                 let items = self.expr(items, frame)?;
                 for item in self.iterated(items)? {
+                    self.charge(1)?;
                     self.assign(target, item, frame)?;
                     if let Flow::Return(val) = self.block(body, frame)? {
                         return Ok(Flow::Return(val));
@@ -220,7 +236,10 @@ impl Evaluator {
                 }
                 Ok((0..n).map(Val::int).collect())
             }
-            Val::List(_) | Val::Tuple(..) => Ok(items.items().unwrap_or_default()),
+            Val::List(_) | Val::Tuple(..) => {
+                self.charge(items.len() / 16)?;
+                Ok(items.items().unwrap_or_default())
+            }
             Val::Dict(items) => Ok(items.borrow().iter().map(|(k, _)| k.clone()).collect()),
             Val::Str(s) => Ok(s.chars().map(|c| Val::str(&c.to_string())).collect()),
             Val::Tensor(t) => {
@@ -281,6 +300,7 @@ impl Evaluator {
             let before = self.attribute(object, name).ok();
             self.sets.push((object.clone(), name.clone(), before));
         }
+        self.charge(self.state.len() / 16)?;
         if !self.state.iter().any(|(o, n)| Rc::ptr_eq(o, object) && n == name) {
             self.state.push((object.clone(), name.clone()));
         }
@@ -323,13 +343,15 @@ impl Evaluator {
                 let index = self.expr(index, frame)?;
                 self.indexed(&base, &index)?
             }
-            Expr::List(items) => Val::list(self.exprs(items, frame)?),
-            Expr::Tuple(items) => Val::tuple(self.exprs(items, frame)?),
+            Expr::List(items) => Val::list(self.nested_exprs(items, frame)?),
+            Expr::Tuple(items) => Val::tuple(self.nested_exprs(items, frame)?),
             Expr::Dict(items) => {
                 let mut out = Vec::with_capacity(items.len());
                 for (key, value) in items {
-                    let key = self.expr(key, frame)?;
-                    out.push((key, self.expr(value, frame)?));
+                    let (key, value) = (self.expr(key, frame)?, self.expr(value, frame)?);
+                    self.nest(&key, None)?;
+                    self.nest(&value, None)?;
+                    out.push((key, value));
                 }
                 Val::Dict(Rc::new(RefCell::new(out)))
             }
@@ -346,6 +368,15 @@ impl Evaluator {
 
     fn exprs(&mut self, items: &[Expr], frame: &mut Frame) -> Result<Vec<Val>> {
         items.iter().map(|e| self.expr(e, frame)).collect()
+    }
+
+    /// The members of a container that is made.
+    fn nested_exprs(&mut self, items: &[Expr], frame: &mut Frame) -> Result<Vec<Val>> {
+        let items = self.exprs(items, frame)?;
+        for item in &items {
+            self.nest(item, None)?;
+        }
+        Ok(items)
     }
 
     /// `base.name`
@@ -429,6 +460,9 @@ impl Evaluator {
         given: Vec<Val>,
         named: Vec<(Rc<str>, Val)>,
     ) -> Result<Val> {
+        if let Some(class) = self.program.class(&object.class)? {
+            self.charge(class.methods.len() / 16)?;
+        }
         let Some(method) = self.program.method(&object.class, name)? else {
             bail!(InvalidFile, "'{}' of class {} has no method '{name}'", object.path, object.class);
         };
@@ -448,6 +482,9 @@ impl Evaluator {
                 bail!(InvalidFile, "the archive has no function or class '{path}': it is incomplete");
             };
             if &*found.base == "NamedTuple" {
+                for item in &given {
+                    self.nest(item, None)?;
+                }
                 return Ok(Val::Tuple(given.into(), Some(found)));
             }
             let fields = RefCell::new(HashMap::new());

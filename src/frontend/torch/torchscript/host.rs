@@ -24,7 +24,7 @@ impl Evaluator {
             }
             "_get_tracing_state" | "set_grad_enabled" | "warn" | "manual_seed" => return Ok(Some(Val::None)),
             "device" => return Ok(Some(Val::Device(lists::text(given.first().unwrap_or(&Val::None)).as_str().into()))),
-            "format" => return Ok(Some(Val::str(&lists::format(given)))),
+            "format" => return self.charge_text(Val::str(&lists::format(given))).map(Some),
             "ScalarImplicit" | "IntImplicit" | "Int" => return self.builtin("int", given.to_vec()).map(Some),
             "FloatImplicit" | "Float" => return self.builtin("float", given.to_vec()).map(Some),
             "Bool" => return self.builtin("bool", given.to_vec()).map(Some),
@@ -63,7 +63,10 @@ impl Evaluator {
             }
             [Val::List(_) | Val::Tuple(..), ..] => self.of_list(name, given),
             [Val::Dict(items), rest @ ..] => self.of_dict(name, &items.clone(), rest),
-            [Val::Str(s), rest @ ..] => lists::of_string(name, s, rest),
+            [Val::Str(s), rest @ ..] => match lists::of_string(name, s, rest)? {
+                Some(made) => self.charge_text(made).map(Some),
+                None => Ok(None),
+            },
             _ => self.of_numbers(name, given),
         }
     }
@@ -153,17 +156,19 @@ impl Evaluator {
 
     fn of_list(&mut self, name: &str, given: &[Val]) -> Result<Option<Val>> {
         let Some(first) = given.first() else { return Ok(None) };
+        // Each of these looks at the whole list.
+        self.charge(first.len() / 16)?;
         let items = first.items().unwrap_or_default();
         let rest = given.get(1..).unwrap_or_default();
         if let Val::List(list) = first {
+            let at = self.at.source.clone();
             let limit = |n: usize| match n {
-                n if n > MAX_LIST => {
-                    Err(err!(Unsupported, "a list grows above {MAX_LIST} items at {}", self.at.source))
-                }
+                n if n > MAX_LIST => Err(err!(Unsupported, "a list grows above {MAX_LIST} items at {at}")),
                 _ => Ok(()),
             };
             let changed = match (name, rest) {
                 ("append", [item]) => {
+                    self.nest(item, Some(first))?;
                     limit(items.len())?;
                     list.borrow_mut().push(item.clone());
                     Some(first.clone())
@@ -171,10 +176,13 @@ impl Evaluator {
                 ("extend" | "add_", [more]) => {
                     let more = more.items().unwrap_or_default();
                     limit(items.len() + more.len())?;
+                    self.charge(more.len())?;
+                    more.iter().try_for_each(|item| self.nest(item, Some(first)))?;
                     list.borrow_mut().extend(more);
                     Some(first.clone())
                 }
                 ("insert", [Val::Int(at), item]) => {
+                    self.nest(item, Some(first))?;
                     limit(items.len())?;
                     let at = lists::clamp(self.whole(at)?, items.len());
                     list.borrow_mut().insert(at, item.clone());
@@ -197,6 +205,7 @@ impl Evaluator {
                     Some(list.borrow_mut().remove(at))
                 }
                 ("_set_item", [Val::Int(at), item]) => {
+                    self.nest(item, Some(first))?;
                     let at = lists::position(self.whole(at)?, items.len())?;
                     if let Some(slot) = list.borrow_mut().get_mut(at) {
                         *slot = item.clone();
@@ -223,7 +232,11 @@ impl Evaluator {
         }
         Ok(Some(match (name, rest) {
             ("len", []) => Val::int(items.len() as i64),
-            ("copy" | "list", []) => Val::list(items),
+            ("copy" | "list", []) => {
+                self.charge(items.len())?;
+                items.iter().try_for_each(|item| self.nest(item, None))?;
+                Val::list(items)
+            }
             ("__getitem__", [index]) => self.indexed(first, &index.clone())?,
             ("slice", bounds) => {
                 let mut parts = Vec::new();
@@ -234,10 +247,17 @@ impl Evaluator {
                     });
                 }
                 let out = lists::slice(&items, &parts);
+                self.charge(out.len())?;
+                out.iter().try_for_each(|item| self.nest(item, None))?;
                 if matches!(first, Val::Tuple(..)) { Val::tuple(out) } else { Val::list(out) }
             }
             ("add", [more @ (Val::List(_) | Val::Tuple(..))]) => {
                 let out: Vec<Val> = items.into_iter().chain(more.items().unwrap_or_default()).collect();
+                if out.len() > MAX_LIST {
+                    bail!(Unsupported, "a list grows above {MAX_LIST} items at {}", self.at.source);
+                }
+                self.charge(out.len())?;
+                out.iter().try_for_each(|item| self.nest(item, None))?;
                 if matches!(first, Val::Tuple(..)) { Val::tuple(out) } else { Val::list(out) }
             }
             ("mul", [Val::Int(n)]) => {
@@ -245,6 +265,8 @@ impl Evaluator {
                 if n.saturating_mul(items.len()) > MAX_LIST {
                     bail!(Unsupported, "a list grows above {MAX_LIST} items at {}", self.at.source);
                 }
+                self.charge(n * items.len())?;
+                items.iter().try_for_each(|item| self.nest(item, None))?;
                 Val::list(items.iter().cloned().cycle().take(n * items.len()).collect())
             }
             ("eq" | "ne", [other @ (Val::List(_) | Val::Tuple(..))]) => match first.equal(other) {
@@ -292,16 +314,25 @@ impl Evaluator {
         dict: &Rc<std::cell::RefCell<Vec<(Val, Val)>>>,
         rest: &[Val],
     ) -> Result<Option<Val>> {
+        self.charge(dict.borrow().len() / 8)?;
         let find = |key: &Val| dict.borrow().iter().position(|(k, _)| k.equal(key) == Some(true));
         let value = |at: usize| dict.borrow().get(at).map(|(_, v)| v.clone());
         Ok(Some(match (name, rest) {
             ("len", []) => Val::int(dict.borrow().len() as i64),
-            ("keys", []) => Val::list(dict.borrow().iter().map(|(k, _)| k.clone()).collect()),
-            ("values", []) => Val::list(dict.borrow().iter().map(|(_, v)| v.clone()).collect()),
-            ("items", []) => {
-                Val::list(dict.borrow().iter().map(|(k, v)| Val::tuple(vec![k.clone(), v.clone()])).collect())
+            ("keys" | "values" | "items" | "copy" | "dict", []) => {
+                let all = dict.borrow().clone();
+                self.charge(all.len())?;
+                for (key, value) in &all {
+                    self.nest(key, None)?;
+                    self.nest(value, None)?;
+                }
+                match name {
+                    "keys" => Val::list(all.into_iter().map(|(k, _)| k).collect()),
+                    "values" => Val::list(all.into_iter().map(|(_, v)| v).collect()),
+                    "items" => Val::list(all.into_iter().map(|(k, v)| Val::tuple(vec![k, v])).collect()),
+                    _ => Val::Dict(Rc::new(std::cell::RefCell::new(all))),
+                }
             }
-            ("copy" | "dict", []) => Val::Dict(Rc::new(std::cell::RefCell::new(dict.borrow().clone()))),
             ("clear", []) => {
                 dict.borrow_mut().clear();
                 Val::None
@@ -310,6 +341,9 @@ impl Evaluator {
             ("__getitem__", [key]) => self.indexed(&Val::Dict(dict.clone()), key)?,
             ("get", [key, ..]) => find(key).and_then(value).unwrap_or(rest.get(1).cloned().unwrap_or(Val::None)),
             ("_set_item", [key, new]) => {
+                let whole = Val::Dict(dict.clone());
+                self.nest(key, Some(&whole))?;
+                self.nest(new, Some(&whole))?;
                 match find(key) {
                     Some(at) => {
                         if let Some(slot) = dict.borrow_mut().get_mut(at) {
@@ -337,6 +371,7 @@ impl Evaluator {
     /// `base[index]`
     pub fn indexed(&mut self, base: &Val, index: &Val) -> Result<Val> {
         if let Val::Dict(items) = base {
+            self.charge(base.len() / 8)?;
             let found = items.borrow().iter().find(|(k, _)| k.equal(index) == Some(true)).map(|(_, v)| v.clone());
             return found.ok_or_else(|| err!(InvalidModel, "a dict at {} has no such key", self.at.source));
         }
@@ -344,9 +379,8 @@ impl Evaluator {
         let at = self.whole(at)?;
         match base {
             Val::List(_) | Val::Tuple(..) => {
-                let items = base.items().unwrap_or_default();
-                let at = lists::position(at, items.len())?;
-                Ok(items.get(at).cloned().unwrap_or(Val::None))
+                let at = lists::position(at, base.len())?;
+                Ok(base.item(at).unwrap_or(Val::None))
             }
             Val::Str(s) => {
                 let all: Vec<char> = s.chars().collect();

@@ -218,6 +218,7 @@ fn number_list(given: &mut Given<'_>, name: &str, position: Option<usize>, kind:
 
 /// The tensors of a result by their names: items of lists and tuples by number, of named tuples by field, of dicts by key.
 pub fn flatten(e: &mut Evaluator, val: &Val, name: &str, out: &mut Vec<(String, Tensor)>, depth: usize) -> Result<()> {
+    e.charge(1)?;
     if depth > MAX_DEPTH {
         bail!(Unsupported, "the result '{name}' is nested deeper than {MAX_DEPTH}");
     }

@@ -127,6 +127,10 @@ pub fn format(given: &[Val]) -> String {
         }
         out.push_str(part);
     }
+    // It is for messages; a longer one is cut.
+    if let Some((at, _)) = out.char_indices().find(|(at, _)| *at >= MAX_TEXT) {
+        out.truncate(at);
+    }
     out
 }
 
@@ -160,7 +164,19 @@ pub fn of_string(name: &str, s: &str, rest: &[Val]) -> Result<Option<Val>> {
             Val::str(&s.replace(from, to))
         }
         ("join", []) => match rest.first().and_then(Val::items) {
-            Some(items) => Val::str(&items.iter().map(text).collect::<Vec<_>>().join(s)),
+            Some(items) => {
+                let mut out = String::new();
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push_str(s);
+                    }
+                    out.push_str(&text(item));
+                    if out.len() > MAX_TEXT {
+                        bail!(Unsupported, "a text grows above {MAX_TEXT} bytes");
+                    }
+                }
+                Val::str(&out)
+            }
             None => return Ok(None),
         },
         ("ord", []) => Val::int(s.chars().next().map_or(0, |c| i64::from(u32::from(c)))),

@@ -9,6 +9,7 @@ mod eval;
 mod host;
 mod inputs;
 mod lexer;
+mod limits;
 mod lists;
 mod numbers;
 mod operators;
@@ -41,13 +42,12 @@ pub fn read(archive: Archive, options: &Options) -> Result<Model> {
     first.allow_training = options.force_eval;
     let outputs = forward(&mut first, options, &[])?;
     if first.state.is_empty() {
-        return first.low.finish(&outputs);
+        return std::mem::take(&mut first.low).finish(&outputs);
     }
     let state = inputs::state(&mut first)?;
-    let mut second = Evaluator::new(first.program);
-    second.allow_training = options.force_eval;
+    let mut second = first.again();
     let outputs = forward(&mut second, options, &state)?;
-    second.low.finish(&outputs)
+    std::mem::take(&mut second.low).finish(&outputs)
 }
 
 type Outputs = Vec<(String, super::lower::Tensor)>;

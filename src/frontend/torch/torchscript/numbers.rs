@@ -51,7 +51,7 @@ fn sampled(v: &SymInt, sample: i64, depth: usize) -> Option<i64> {
             let pair = |a: &SymInt, b: &SymInt| Some((sampled(a, sample, depth + 1)?, sampled(b, sample, depth + 1)?));
             let value = match atom {
                 Atom::Symbol(name) => sample + name.bytes().fold(0, |h, b| (h * 31 + i64::from(b)) % 13),
-                Atom::Value(_) => return None,
+                Atom::Value(_) | Atom::TooLarge(_) => return None,
                 Atom::FloorDiv(a, b) => pair(a, b).and_then(|(a, b)| a.checked_div_euclid(b))?,
                 Atom::Mod(a, b) => pair(a, b).and_then(|(a, b)| a.checked_rem_euclid(b))?,
                 Atom::Max(a, b) => pair(a, b).map(|(a, b)| a.max(b))?,

@@ -2,6 +2,7 @@
 
 use super::ast::Expr;
 use super::eval::Evaluator;
+use super::limits::Walk;
 use super::numbers;
 use super::types;
 use super::value::Val;
@@ -32,9 +33,13 @@ impl Evaluator {
         }
         self.inference_form(op, &mut given)?;
         super::upgrade::adapt(self.program.version, op, &mut given, &mut named);
-        let positional = given.iter().map(Val::arg).collect::<Result<Vec<_>>>().map_err(|e| e.context(op))?;
-        let keyword = named.iter().map(|(n, v)| Ok((n.to_string(), v.arg()?))).collect::<Result<Vec<(String, Arg)>>>();
+        let mut walk = Walk::new();
+        let positional =
+            given.iter().map(|v| v.arg(&mut walk)).collect::<Result<Vec<_>>>().map_err(|e| e.context(op))?;
+        let keyword =
+            named.iter().map(|(n, v)| Ok((n.to_string(), v.arg(&mut walk)?))).collect::<Result<Vec<(String, Arg)>>>();
         let keyword = keyword.map_err(|e| e.context(op))?;
+        self.charge(walk.seen() / 4)?;
         let at = self.at.clone();
         let mut results = self.low.call(op, "", &positional, &keyword, &at)?;
         Ok(match results.len() {
@@ -164,7 +169,7 @@ impl Evaluator {
                 }
                 (other, _) => bail!(InvalidFile, "float() of {}", other.kind()),
             },
-            ("str", _) => Ok(Val::str(&super::lists::text(&first))),
+            ("str", _) => self.charge_text(Val::str(&super::lists::text(&first))),
             ("getattr", Val::Object(object)) => match given.get(1) {
                 Some(Val::Str(attribute)) => self.attribute(object, &attribute.clone()),
                 _ => bail!(InvalidFile, "getattr() needs a name"),
@@ -180,10 +185,16 @@ impl Evaluator {
                     other => bail!(InvalidFile, "range() of {}", other.kind()),
                 });
                 let numbers = numbers.collect::<Result<Vec<_>>>()?;
-                super::lists::range(&numbers).map(Val::list)
+                let items = super::lists::range(&numbers)?;
+                self.charge(items.len())?;
+                Ok(Val::list(items))
             }
             ("tuple", _) => match first.items() {
-                Some(items) => Ok(Val::tuple(items)),
+                Some(items) => {
+                    self.charge(items.len())?;
+                    items.iter().try_for_each(|item| self.nest(item, None))?;
+                    Ok(Val::tuple(items))
+                }
                 None => bail!(InvalidFile, "tuple() of {}", first.kind()),
             },
             ("dict", _) if given.is_empty() => Ok(Val::Dict(Rc::default())),
@@ -244,7 +255,9 @@ impl Evaluator {
             },
             ("rangelist", Val::Int(n)) => {
                 let n = self.whole(n)?;
-                super::lists::range(&[n]).map(Val::list)
+                let items = super::lists::range(&[n])?;
+                self.charge(items.len())?;
+                Ok(Val::list(items))
             }
             ("Print", _) => Ok(Val::None),
             _ => self.operator(name, given, named),

@@ -1,6 +1,7 @@
 //! What a TorchScript program computes with: everything but tensors is known while the program is walked.
 
 use super::ast::Class;
+use super::limits::Walk;
 use crate::frontend::torch::lower::{Arg, Num, SymInt, Tensor};
 use crate::frontend::torch::pickle::Id;
 use crate::{Result, bail};
@@ -91,14 +92,47 @@ impl Val {
         }
     }
 
+    /// The number of items of a container.
+    pub fn len(&self) -> usize {
+        match self {
+            Val::List(items) => items.borrow().len(),
+            Val::Tuple(items, _) => items.len(),
+            Val::Dict(items) => items.borrow().len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether there may be other values inside.
+    pub fn is_container(&self) -> bool {
+        matches!(self, Val::List(_) | Val::Tuple(..) | Val::Dict(_))
+    }
+
+    /// One item of a list or tuple.
+    pub fn item(&self, at: usize) -> Option<Val> {
+        match self {
+            Val::List(items) => items.borrow().get(at).cloned(),
+            Val::Tuple(items, _) => items.get(at).cloned(),
+            _ => None,
+        }
+    }
+
     /// Whether tensors may be inside.
     pub fn has_tensor(&self) -> bool {
-        match self {
-            Val::Tensor(_) => true,
-            Val::List(items) => items.borrow().iter().any(Val::has_tensor),
-            Val::Tuple(items, _) => items.iter().any(Val::has_tensor),
-            _ => false,
+        self.tensor_inside(&mut Walk::new())
+    }
+
+    fn tensor_inside(&self, walk: &mut Walk) -> bool {
+        if !walk.enter() {
+            return true;
         }
+        let found = match self {
+            Val::Tensor(_) => true,
+            Val::List(items) => items.borrow().iter().any(|v| v.tensor_inside(walk)),
+            Val::Tuple(items, _) => items.iter().any(|v| v.tensor_inside(walk)),
+            _ => false,
+        };
+        walk.leave();
+        found
     }
 
     /// A number of the host.
@@ -112,8 +146,11 @@ impl Val {
     }
 
     /// As an argument of an ATen call.
-    pub fn arg(&self) -> Result<Arg> {
-        Ok(match self {
+    pub fn arg(&self, walk: &mut Walk) -> Result<Arg> {
+        if !walk.enter() {
+            bail!(InvalidModel, "an operator is given a list of more than a million items, or nested too deep");
+        }
+        let arg = match self {
             Val::None => Arg::None,
             Val::Bool(b) => Arg::Bool(*b),
             Val::Int(v) => Arg::Int(v.clone()),
@@ -121,10 +158,12 @@ impl Val {
             Val::Str(s) => Arg::Str(s.to_string()),
             Val::Device(_) => Arg::Device,
             Val::Tensor(t) => Arg::Tensor(t.clone()),
-            Val::List(items) => Arg::List(items.borrow().iter().map(Val::arg).collect::<Result<_>>()?),
-            Val::Tuple(items, _) => Arg::List(items.iter().map(Val::arg).collect::<Result<_>>()?),
+            Val::List(items) => Arg::List(items.borrow().iter().map(|v| v.arg(walk)).collect::<Result<_>>()?),
+            Val::Tuple(items, _) => Arg::List(items.iter().map(|v| v.arg(walk)).collect::<Result<_>>()?),
             other => bail!(Unsupported, "{} cannot be given to an operator", other.kind()),
-        })
+        };
+        walk.leave();
+        Ok(arg)
     }
 
     /// From a result of an ATen call.
@@ -153,22 +192,38 @@ impl Val {
 
     /// Whether two values are the same object (Python's `is`), equal plain values included.
     pub fn same(&self, other: &Val) -> bool {
-        match (self, other) {
+        self.same_within(other, &mut Walk::new())
+    }
+
+    fn same_within(&self, other: &Val, walk: &mut Walk) -> bool {
+        if !walk.enter() {
+            return false;
+        }
+        let same = match (self, other) {
             (Val::None, Val::None) | (Val::Unset, Val::Unset) => true,
             (Val::Tensor(a), Val::Tensor(b)) => a.same(b),
             (Val::List(a), Val::List(b)) => Rc::ptr_eq(a, b),
             (Val::Dict(a), Val::Dict(b)) => Rc::ptr_eq(a, b),
             (Val::Tuple(a, _), Val::Tuple(b, _)) => {
-                Rc::ptr_eq(a, b) || a.len() == b.len() && a.iter().zip(b.iter()).all(|(x, y)| x.same(y))
+                Rc::ptr_eq(a, b) || a.len() == b.len() && a.iter().zip(b.iter()).all(|(x, y)| x.same_within(y, walk))
             }
             (Val::Object(a), Val::Object(b)) => Rc::ptr_eq(a, b),
-            _ => self.equal(other) == Some(true),
-        }
+            _ => self.equal_within(other, walk) == Some(true),
+        };
+        walk.leave();
+        same
     }
 
-    /// Python's `==` over host values; `None` where sizes leave it open or tensors take part.
+    /// Python's `==` over host values; `None` where sizes leave it open, tensors take part, or it would take too long.
     pub fn equal(&self, other: &Val) -> Option<bool> {
-        match (self, other) {
+        self.equal_within(other, &mut Walk::new())
+    }
+
+    fn equal_within(&self, other: &Val, walk: &mut Walk) -> Option<bool> {
+        if !walk.enter() {
+            return None;
+        }
+        let equal = match (self, other) {
             (Val::None, Val::None) => Some(true),
             (Val::Str(a), Val::Str(b)) | (Val::Device(a), Val::Device(b)) => Some(a == b),
             (Val::Str(a), Val::Device(b)) | (Val::Device(b), Val::Str(a)) => Some(a == b),
@@ -176,15 +231,14 @@ impl Val {
             (Val::Enum(a, x, _), Val::Enum(b, y, _)) => Some(a == b && x == y),
             (Val::List(_) | Val::Tuple(..), Val::List(_) | Val::Tuple(..)) => {
                 let (a, b) = (self.items()?, other.items()?);
-                if a.len() != b.len() {
-                    return Some(false);
-                }
-                let mut all = Some(true);
+                let mut all = Some(a.len() == b.len());
                 for (x, y) in a.iter().zip(&b) {
-                    match x.equal(y) {
-                        Some(false) => return Some(false),
+                    if all == Some(false) {
+                        break;
+                    }
+                    match x.equal_within(y, walk) {
                         Some(true) => {}
-                        None => all = None,
+                        other => all = other,
                     }
                 }
                 all
@@ -194,6 +248,8 @@ impl Val {
                 (Some(a), Some(b)) => super::numbers::compare(&a, &b).map(|o| o.is_eq()),
                 _ => Some(false),
             },
-        }
+        };
+        walk.leave();
+        equal
     }
 }

@@ -1,5 +1,6 @@
 //! Views and movements: reshape, permute, select, slice, split, cat, stack, expand, pad and what reads a shape.
 
+use super::super::budget::MAX_PARTS;
 use super::super::emit::{int, string};
 use super::super::host;
 use super::super::promote::{number, promote};
@@ -9,6 +10,9 @@ use super::super::{Arg, Bound, Lowering, Out};
 use super::{Entry, first, one};
 use crate::model::DataType;
 use crate::{Result, bail, err};
+
+/// Indices that one operator may list.
+const MAX_LISTED: i64 = 1 << 22;
 
 pub(super) const TABLE: &[Entry] = &[
     ("view", view),
@@ -329,7 +333,7 @@ pub fn part_sizes(_: &mut Lowering, op: &str, b: &Bound, size: &SymInt) -> Resul
     let known = || size.known().ok_or_else(|| err!(Unsupported, "the number of parts depends on the size {size}"));
     if op == "chunk" {
         let (n, chunks) = (known()?, b.int("chunks")?.max(1));
-        return Ok(cut(n, (n + chunks - 1) / chunks));
+        return cut(n, n.saturating_add(chunks - 1) / chunks);
     }
     if op == "tensor_split" {
         if let Some(at) = b.opt_ints("indices")? {
@@ -343,7 +347,7 @@ pub fn part_sizes(_: &mut Lowering, op: &str, b: &Bound, size: &SymInt) -> Resul
             }
             return Ok(out);
         }
-        let (n, parts) = (known()?, b.int("sections")?.max(1));
+        let (n, parts) = (known()?, parts_within(b.int("sections")?.max(1))?);
         return Ok((0..parts).map(|i| SymInt::Known(n / parts + i64::from(i < n % parts))).collect());
     }
     let name = ["split_size", "split_sizes"].into_iter().find(|n| b.get(n).is_some()).unwrap_or("split_size");
@@ -355,24 +359,32 @@ pub fn part_sizes(_: &mut Lowering, op: &str, b: &Bound, size: &SymInt) -> Resul
                 return Ok(vec![by]);
             }
             if let (None, Some(parts)) = (size.known(), size.exact_div(&by).and_then(|p| p.known())) {
-                return Ok(vec![by; parts.clamp(0, 4096) as usize]);
+                return Ok(vec![by; parts_within(parts)? as usize]);
             }
             let by = by.known().ok_or_else(|| err!(Unsupported, "the number of parts depends on the size {by}"))?;
-            Ok(cut(known()?, by))
+            cut(known()?, by)
         }
     }
 }
 
-fn cut(n: i64, by: i64) -> Vec<SymInt> {
+fn cut(n: i64, by: i64) -> Result<Vec<SymInt>> {
     let by = by.max(1);
     if n == 0 {
-        return vec![SymInt::Known(0)];
+        return Ok(vec![SymInt::Known(0)]);
     }
-    let mut out = vec![SymInt::Known(by); (n / by).min(1 << 16) as usize];
+    let mut out = vec![SymInt::Known(by); parts_within(n / by)? as usize];
     if n % by != 0 {
         out.push(SymInt::Known(n % by));
     }
-    out
+    Ok(out)
+}
+
+/// That number of parts, if the graph can list them.
+fn parts_within(n: i64) -> Result<i64> {
+    match n {
+        0..=MAX_PARTS => Ok(n),
+        _ => bail!(Unsupported, "it gives {n} tensors; {MAX_PARTS} are the most that one operator may give"),
+    }
 }
 
 fn split(l: &mut Lowering, b: &Bound) -> Result<Out> {
@@ -415,7 +427,7 @@ fn unbind(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let Some(n) = x.shape[axis].known() else {
         bail!(Unsupported, "the number of parts depends on the size {}", x.shape[axis]);
     };
-    let parts = (0..n).map(|i| l.select(&x, axis, &SymInt::Known(i))).collect::<Result<_>>()?;
+    let parts = (0..parts_within(n)?).map(|i| l.select(&x, axis, &SymInt::Known(i))).collect::<Result<_>>()?;
     Ok(Out::List(parts))
 }
 
@@ -636,7 +648,10 @@ fn diagonal(l: &mut Lowering, b: &Bound) -> Result<Out> {
     order.extend([p as i64, q as i64]);
     let v = l.transpose(&x, &order)?;
     let lead = v.shape[..v.rank() - 2].to_vec();
-    let flat: Vec<SymInt> = lead.iter().cloned().chain([SymInt::Known(rows * columns)]).collect();
+    let Some(all) = rows.checked_mul(columns).filter(|_| count <= MAX_LISTED) else {
+        bail!(Unsupported, "the diagonal of {rows} by {columns} is too large to be listed");
+    };
+    let flat: Vec<SymInt> = lead.iter().cloned().chain([SymInt::Known(all)]).collect();
     let v = l.reshape(&v, &flat)?;
     let at: Vec<i64> = (0..count).map(|i| (r + i) * columns + c + i).collect();
     let at = l.vector(&at);
@@ -654,6 +669,9 @@ fn unfold(l: &mut Lowering, b: &Bound) -> Result<Out> {
         bail!(ShapeMismatch, "windows of {size} do not fit in {n}");
     }
     let count = (n - size) / step + 1;
+    if count.checked_mul(size).is_none_or(|all| all > MAX_LISTED) {
+        bail!(Unsupported, "{count} windows of {size} are too many to be listed");
+    }
     let at: Vec<i64> = (0..count).flat_map(|i| (0..size).map(move |j| i * step + j)).collect();
     let at = l.vector(&at);
     let at = l.reshape(&at, &[SymInt::Known(count), SymInt::Known(size)])?;
