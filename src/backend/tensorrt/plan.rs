@@ -1,7 +1,8 @@
 //! A plan loaded for a device: what executes it must be the library and the device that it was built for.
 
 use super::super::{EngineInfo, IoInfo};
-use super::execute::{self, Profile};
+use super::execute;
+use super::ranges::Profile;
 use super::types;
 use crate::device::Device;
 use crate::model::DataType;
