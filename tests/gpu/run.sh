@@ -90,8 +90,11 @@ fi
 if part sanitize; then
     # Kernels are loaded when they are used: there are thousands, and the sanitizer patches each.
     for tool in ${MEZZO_SANITIZERS:-memcheck initcheck}; do
+        mkdir -p "$work/$tool"
+        cp "$work"/*.engine "$work/$tool"
         CUDA_MODULE_LOADING=LAZY timeout "${MEZZO_SANITIZE_LIMIT:-900}" compute-sanitizer --tool $tool --report-api-errors no \
-            --error-exitcode 9 --print-limit 1000 --log-file "$results/$tool.txt" $suite --quick >"$results/$tool-suite.txt" 2>&1 || failed=1
+            --error-exitcode 9 --print-limit 1000 --log-file "$results/$tool.txt" $suite --quick --scratch "$work/$tool" \
+            >"$results/$tool-suite.txt" 2>&1 || failed=1
         echo "$tool: $(grep 'ERROR SUMMARY' "$results/$tool.txt"); suite: $(tail -n 1 "$results/$tool-suite.txt")"
         # Which kernels are accused, and how often.
         grep -oE '=========     at .*' "$results/$tool.txt" | sed -E 's/\+0x.*//; s/ in .*//' | sort | uniq -c | sort -rn | head -n 20
