@@ -154,13 +154,12 @@ std::string test_shape_input(const Setup &setup)
         MUST(mezzo_context_bind_buffer(context.get(), "y", large.get(), 0));
     };
     sized(65);
-    std::string message = message_of(mezzo_context_enqueue(context.get(), stream.get()));
-    EXPECT(!message.empty());
+    REFUSED(mezzo_context_enqueue(context.get(), stream.get()), MEZZO_ERROR_SHAPE_MISMATCH, "input 'size' is [65, 4]");
     sized(2);
     MUST(mezzo_context_enqueue(context.get(), stream.get()));
     MUST(mezzo_stream_synchronize(stream.get()));
     EXPECT(output(context.get(), "y").size() == 8);
-    return "4 shapes as values of an input, run and enqueued; too many rows: " + message.substr(0, 160);
+    return "4 shapes as values of an input, run and enqueued; too many rows refused";
 }
 
 std::string test_profiles(const Setup &setup)

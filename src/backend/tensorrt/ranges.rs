@@ -1,11 +1,13 @@
 //! The optimization profiles of a loaded plan: which shapes each input may have.
 
 use super::super::TensorValue;
+use super::super::profile::ShapeProfile;
 use super::plan::{Plan, Tensor};
 use crate::Result;
+use crate::model::DataType;
 use crate::sys::tensorrt::{PlanOnDevice, Selector};
 
-/// Shapes between min and max of every input.
+/// Shapes between min and max of every input, or values where an input is a shape itself.
 pub(super) struct Profile {
     /// Per input of the engine, min and max; `None` where the profile says nothing.
     pub ranges: Vec<Option<(Vec<i64>, Vec<i64>)>>,
@@ -14,15 +16,25 @@ pub(super) struct Profile {
 /// An input that a profile does not fit.
 pub(super) struct Misfit {
     input: usize,
+    given: Vec<i64>,
     min: Vec<i64>,
     max: Vec<i64>,
 }
 
 impl Profile {
     /// The ranges that a loaded engine has for its inputs.
-    pub fn read(engine: &PlanOnDevice, inputs: &[Tensor], index: usize) -> Result<Profile> {
+    pub fn read(
+        engine: &PlanOnDevice,
+        inputs: &[Tensor],
+        index: usize,
+        built: Option<&ShapeProfile>,
+    ) -> Result<Profile> {
         let range = |tensor: &Tensor| -> Result<_> {
-            if tensor.is_fixed || tensor.on_host {
+            if tensor.on_host {
+                let values = built.and_then(|p| p.get(&tensor.name)).filter(|range| range.values);
+                return Ok(values.map(|range| (range.min.clone(), range.max.clone())));
+            }
+            if tensor.is_fixed {
                 return Ok(None);
             }
             let min = engine.profile_shape(&tensor.name, index, Selector::Min)?;
@@ -33,21 +45,34 @@ impl Profile {
     }
 
     /// The first input that does not fit.
-    pub fn first_misfit(&self, inputs: &[&TensorValue]) -> Option<Misfit> {
+    pub fn first_misfit(&self, tensors: &[Tensor], inputs: &[&TensorValue]) -> Option<Misfit> {
         self.ranges.iter().zip(inputs).enumerate().find_map(|(input, (range, value))| {
             let (min, max) = range.as_ref()?;
-            let inside = min.len() == value.dims().len()
-                && value.dims().iter().zip(min.iter().zip(max)).all(|(&d, (&lo, &hi))| (lo..=hi).contains(&(d as i64)));
-            (!inside).then(|| Misfit { input, min: min.clone(), max: max.clone() })
+            let given = match tensors.get(input) {
+                Some(tensor) if tensor.on_host => values_of(value)?,
+                _ => value.dims().iter().map(|&d| d as i64).collect(),
+            };
+            let inside = min.len() == given.len()
+                && given.iter().zip(min.iter().zip(max)).all(|(d, (lo, hi))| (lo..=hi).contains(&d));
+            (!inside).then(|| Misfit { input, given, min: min.clone(), max: max.clone() })
         })
+    }
+}
+
+/// The numbers of an input that is a shape; `None` where they cannot be read now (TensorRT then judges them).
+fn values_of(value: &TensorValue) -> Option<Vec<i64>> {
+    let bytes = value.to_bytes().ok()?;
+    match value.dtype() {
+        DataType::Int32 => Some(bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect()),
+        DataType::Int64 => Some(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
+        _ => None,
     }
 }
 
 impl Misfit {
     /// What is given, and what would fit.
-    pub fn describe(&self, plan: &Plan, inputs: &[&TensorValue]) -> String {
+    pub fn describe(&self, plan: &Plan) -> String {
         let name = plan.inputs.get(self.input).map_or("?", |t| t.name.as_str());
-        let given = inputs.get(self.input).map_or(&[][..], |v| v.dims());
-        format!("input '{name}' is {given:?}, and it takes {:?} to {:?}", self.min, self.max)
+        format!("input '{name}' is {:?}, and it takes {:?} to {:?}", self.given, self.min, self.max)
     }
 }

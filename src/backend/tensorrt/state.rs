@@ -181,8 +181,9 @@ impl State {
 
     /// The first optimization profile that all inputs fit; the present one if it does.
     pub fn choose_profile(&mut self, plan: &Plan, inputs: &[&TensorValue], stream: &Arc<Stream>) -> Result<()> {
-        let fits = |index: usize| plan.profiles.get(index).is_some_and(|p| p.first_misfit(inputs).is_none());
-        if plan.inputs.iter().all(|i| i.is_fixed) || self.profile.is_some_and(fits) {
+        let fits =
+            |index: usize| plan.profiles.get(index).is_some_and(|p| p.first_misfit(&plan.inputs, inputs).is_none());
+        if plan.inputs.iter().all(|i| i.is_fixed && !i.on_host) || self.profile.is_some_and(fits) {
             return Ok(());
         }
         let Some(index) = (0..plan.profiles.len()).find(|i| fits(*i)) else {
@@ -191,7 +192,7 @@ impl State {
                 .iter()
                 .enumerate()
                 .filter_map(|(i, p)| {
-                    p.first_misfit(inputs).map(|m| format!("profile {i}: {}", m.describe(plan, inputs)))
+                    p.first_misfit(&plan.inputs, inputs).map(|m| format!("profile {i}: {}", m.describe(plan)))
                 })
                 .collect();
             bail!(
