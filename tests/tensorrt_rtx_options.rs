@@ -118,6 +118,9 @@ fn values_of_inputs_that_are_shapes_have_ranges() {
     let good = profile("x=1x4:4x4:8x4;size=[1,4]:[2,8]:[8,32]");
     let engine = build(&reshaping(), &good).unwrap();
     assert_eq!(engine.info().inputs[1].data_type(), Some(DataType::Int64));
+    let told: serde_json::Value = serde_json::from_str(&engine.inspect_json()).unwrap();
+    let size = &told["profiles"][0]["size"];
+    assert_eq!((&size["min"], &size["max"]), (&serde_json::json!([1, 4]), &serde_json::json!([8, 32])), "{size}");
     for (bad, says) in [
         ("x=1x4:4x4:8x4", "shape: give them in every profile"),
         ("x=1x4:4x4:8x4;size=[1]:[1]:[1]", "2 values"),

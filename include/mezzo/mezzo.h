@@ -2142,6 +2142,18 @@ MEZZO_NODISCARD
 mezzo_error_t *mezzo_context_set_cuda_graph(mezzo_context_t *context,
                                             bool on);
 
+/// Counts what the option of mezzo_context_set_cuda_graph() did: whether executions really are replayed.
+///
+/// captured: receives how many executions were captured; may be NULL.
+/// replayed: receives how many were launched from a capture; may be NULL.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT, MEZZO_ERROR_BUSY.
+MEZZO_API
+MEZZO_NODISCARD
+mezzo_error_t *mezzo_context_graph_counts(mezzo_context_t *context,
+                                          uint64_t *captured,
+                                          uint64_t *replayed);
+
 /// Turns the measurement of each layer on or off; it is off at first. Executions wait for the device while it is on.
 ///
 /// Errors: MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu".

@@ -801,6 +801,12 @@ public:
     /// Enqueues an execution on a stream, without waiting.
     Status enqueue(const Stream &stream) { return detail::status(mezzo_context_enqueue(get(), stream.get())); }
     Status cuda_graph(bool on) { return detail::status(mezzo_context_set_cuda_graph(get(), on)); }
+    /// How many executions were launched from a captured graph.
+    Result<std::uint64_t> replays() {
+        std::uint64_t count = 0;
+        if (auto *error = mezzo_context_graph_counts(get(), nullptr, &count)) return Error(error);
+        return count;
+    }
     Result<Value> output(const std::string &name) {
         return detail::make<Value>(
             [&](mezzo_value_t **out) { return mezzo_context_output(get(), name.c_str(), out); });

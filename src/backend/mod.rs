@@ -171,6 +171,11 @@ pub trait BackendContext: Send {
         Ok(())
     }
 
+    /// How many enqueued executions were captured as CUDA graphs, and how many were replayed from one.
+    fn graph_counts(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// Turns the measurement of each layer on or off; executions wait for the device meanwhile.
     fn set_profiling(&mut self, on: bool) -> Result<()> {
         if on {

@@ -3,10 +3,11 @@
 use super::IoDim;
 use super::IoInfo;
 use crate::{Result, bail, err};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The smallest, the most frequent and the largest shape of an input; or, for an input that is itself a shape, its values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapeRange {
     /// The smallest.
     pub min: Vec<i64>,

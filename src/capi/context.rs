@@ -218,6 +218,33 @@ pub unsafe extern "C" fn mezzo_context_set_cuda_graph(context: *mut mezzo_contex
     unsafe { call("mezzo_context_set_cuda_graph", |c| c.context(context)?.set_graph(on)) }
 }
 
+/// Counts what the option of mezzo_context_set_cuda_graph() did: whether executions really are replayed.
+///
+/// captured: receives how many executions were captured; may be NULL.
+/// replayed: receives how many were launched from a capture; may be NULL.
+///
+/// Errors: MEZZO_ERROR_INVALID_ARGUMENT, MEZZO_ERROR_BUSY.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mezzo_context_graph_counts(
+    context: *mut mezzo_context_t,
+    captured: *mut u64,
+    replayed: *mut u64,
+) -> *mut mezzo_error_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call("mezzo_context_graph_counts", |c| {
+            let counts = c.context(context)?.graph_counts();
+            for (out, count) in [(captured, counts.0), (replayed, counts.1)] {
+                if !out.is_null() {
+                    out.write(count);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Turns the measurement of each layer on or off; it is off at first. Executions wait for the device while it is on.
 ///
 /// Errors: MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu".

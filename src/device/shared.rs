@@ -55,7 +55,7 @@ impl SharedMemory {
         let memory =
             state.buffer.clone().ok_or_else(|| err!(Internal, "shared memory was used before it was reserved"))?;
         if let Some((event, last)) = &state.last
-            && last.as_ptr() != stream.as_ptr()
+            && !Arc::ptr_eq(last, stream)
         {
             stream.wait(event)?;
         }

@@ -140,7 +140,7 @@ pub fn read(bytes: &Bytes) -> Result<(EngineInfo, SectionReader)> {
         let (offset, len) = (u64_at(entry, 16), u64_at(entry, 24));
         let end = offset.checked_add(len).filter(|end| *end <= file_len).ok_or_else(|| damaged("section bounds"))?;
         let content = bytes.slice(offset as usize..end as usize);
-        if crc32fast::hash(&content) != u32_at(entry, 32) {
+        if checksum(&content) != u32_at(entry, 32) {
             return Err(damaged(&format!("checksum of section '{name}'")));
         }
         sections.add(name, content)?;
@@ -150,10 +150,49 @@ pub fn read(bytes: &Bytes) -> Result<(EngineInfo, SectionReader)> {
     Ok((info, sections))
 }
 
+/// CRC-32 of a section. A large one is read by several threads: most of the time goes into bringing a mapped file's pages in.
+fn checksum(content: &[u8]) -> u32 {
+    const PIECE: usize = 8 << 20;
+    const MOST: usize = 8;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(content.len() / PIECE).clamp(1, MOST);
+    let hash = |piece: &[u8]| {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(piece);
+        hasher
+    };
+    let mut pieces = content.chunks(content.len().div_ceil(threads).max(1));
+    let first = pieces.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        // Where no thread can be had, the piece is read here.
+        let others: Vec<_> =
+            pieces.map(|p| (p, std::thread::Builder::new().spawn_scoped(scope, move || hash(p)))).collect();
+        let mut whole = hash(first);
+        for (piece, other) in others {
+            let part = other.ok().and_then(|o| o.join().ok()).unwrap_or_else(|| hash(piece));
+            whole.combine(&part);
+        }
+        whole.finalize()
+    })
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::checksum;
+
+    /// Pieces put together are the whole, at every length around their borders.
+    #[test]
+    fn a_checksum_in_pieces_is_that_of_the_whole() {
+        let content: Vec<u8> = (0..(40u32 << 20)).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for len in [0, 1, 8 << 20, (16 << 20) - 1, 16 << 20, (16 << 20) + 1, (24 << 20) + 3, content.len()] {
+            assert_eq!(checksum(&content[..len]), crc32fast::hash(&content[..len]), "{len}");
+        }
+    }
 }

@@ -198,8 +198,9 @@ impl Context {
         };
         let all_bound = prepared.outputs.iter().all(Option::is_some);
         self.backend.enqueue(&prepared.inputs, &mut prepared.outputs, changed, stream)?;
-        if changed || !all_bound {
-            for (slot, value) in self.outputs.iter_mut().zip(&prepared.outputs) {
+        for (slot, value) in self.outputs.iter_mut().zip(&prepared.outputs) {
+            // The data may have given another shape to memory that is bound as before.
+            if changed || !all_bound || !same_shape(slot.result.as_ref(), value.as_ref()) {
                 slot.result.clone_from(value);
             }
         }
@@ -214,6 +215,11 @@ impl Context {
     pub fn set_graph(&mut self, on: bool) -> Result<()> {
         self.prepared = None;
         self.backend.set_graph(on)
+    }
+
+    /// How many enqueued executions were captured as CUDA graphs, and how many were replayed from one.
+    pub fn graph_counts(&self) -> (u64, u64) {
+        self.backend.graph_counts()
     }
 
     /// Turns the measurement of each layer on or off (off at first).
@@ -378,6 +384,13 @@ fn output_memory(io: &IoInfo, bound: &Bound, symbols: &Symbols) -> Result<Value>
         None => (buffer.len() - offset) * 8 / dtype.bits().max(1),
     };
     Ok(Value::Tensor(TensorValue::new(dtype, vec![elements], buffer.clone(), offset)?))
+}
+
+fn same_shape(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(Value::Tensor(a)), Some(Value::Tensor(b))) => a.dims() == b.dims(),
+        _ => false,
+    }
 }
 
 fn check_buffer(what: &str, io: &IoInfo, buffer: &Buffer, offset: usize, need: usize) -> Result<()> {

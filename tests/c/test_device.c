@@ -52,6 +52,7 @@ static void null_arguments(void)
     NULLS(mezzo_engine_options_set_device, "options", NULL, 0);
     NULLS(mezzo_context_enqueue, "context", NULL, NULL);
     NULLS(mezzo_context_set_cuda_graph, "context", NULL, true);
+    NULLS(mezzo_context_graph_counts, "context", NULL, NULL, NULL);
     NULLS(mezzo_context_set_profiling, "context", NULL, true);
     NULLS(mezzo_context_layer_times, "callback", NULL, NULL, NULL);
     NULLS(mezzo_context_pool_new, "engine", NULL, 1, NULL);
@@ -224,6 +225,10 @@ static void pools(void)
     NULLS(mezzo_context_enqueue, "stream", one, NULL);
     REFUSED(mezzo_context_set_cuda_graph(one, true), MEZZO_ERROR_UNSUPPORTED, "CUDA graphs");
     OK(mezzo_context_set_cuda_graph(one, false));
+    uint64_t captured = 1, replayed = 1;
+    OK(mezzo_context_graph_counts(one, &captured, &replayed));
+    CHECK(captured == 0 && replayed == 0);
+    OK(mezzo_context_graph_counts(one, NULL, NULL));
     REFUSED(mezzo_context_set_profiling(one, true), MEZZO_ERROR_UNSUPPORTED, "layers");
     mezzo_context_pool_free(pool);
     OK(mezzo_context_bind(one, "x", x)); /* a leased context outlives its pool */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """PyTorch archives in FP16 on a GPU: each is built with TensorRT and compared with what torch itself gave in FP32.
 
-    python tests/gpu/agree_torch.py FOLDER --mezzo MEZZO --library TENSORRT [--forms pt2,traced] [--only NAME,...]
+    python tests/gpu/agree_torch.py FOLDER --mezzo MEZZO --library TENSORRT [--forms pt2,traced] [--only NAME,...] [--jobs N]
 
 FOLDER is one of tests/torch/make_zoo.py. Every output must be within 2e-2 of torch's, as a share of the output's largest number, and the
 engine's own layers must be half.
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -62,18 +63,25 @@ def main():
     parser.add_argument("--library", required=True)
     parser.add_argument("--forms", type=lambda t: t.split(","), default=["pt2", "traced"])
     parser.add_argument("--only", type=lambda t: t.split(","))
+    parser.add_argument("--jobs", type=int, default=2, help="archives at once")
     arguments = parser.parse_args()
     failed = 0
-    for name, form, path, values in archives_judge.archives(arguments.folder, arguments.forms, arguments.only):
+
+    def one(name, form, path, values):
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 result = judge(arguments.mezzo, arguments.library, path, values, Path(scratch))
                 result["ok"] = result["fp16_of_torch"] <= BOUND and result["half_layers"] > 0
             except (RuntimeError, KeyError, subprocess.TimeoutExpired) as reason:
                 result = {"ok": False, "error": str(reason)[:600]}
-        failed += not result["ok"]
-        result = {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in result.items()}
-        print(json.dumps({"model": name, "form": form, **result}), flush=True)
+        return {"model": name, "form": form, **{k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in result.items()}}
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        found = archives_judge.archives(arguments.folder, arguments.forms, arguments.only)
+        for done in [pool.submit(one, *archive) for archive in found]:
+            result = done.result()
+            failed += not result["ok"]
+            print(json.dumps(result), flush=True)
     return failed != 0
 
 

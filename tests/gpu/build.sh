@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds what tests/gpu/run.sh runs, for a machine that has a GPU but no Rust: the library, the command, the test program and
-# the benchmark, in build/gpu/bin.
+# the benchmarks, in build/gpu/bin.
 set -eu
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
@@ -15,6 +15,8 @@ compile() {
     ${CXX:-c++} -std=c++17 -O2 -Wall -Wextra -Iinclude "$@" tests/gpu/check.cpp -o $out/$name $out/libmezzo.so.0 -ldl -lpthread \
         -Wl,-rpath,'$ORIGIN'
 }
-compile suite tests/gpu/suite.cpp tests/gpu/shapes.cpp tests/gpu/sharing.cpp
-compile bench benches/gpu/bench.cpp
+compile suite tests/gpu/suite.cpp tests/gpu/shapes.cpp tests/gpu/sharing.cpp tests/gpu/files.cpp
+for program in bench host load; do
+    compile $program benches/gpu/$program.cpp
+done
 echo "$out has $(ls $out | tr '\n' ' ')"

@@ -6,29 +6,41 @@
 # LIBRARIES  a folder with TensorRT 8.5 or newer and its ONNX parser (tools/fetch_tensorrt.sh 8.5 fetches one)
 # BINARIES   what tests/gpu/build.sh made: it needs Rust and a C++ compiler, this script needs neither
 # RESULTS    a folder for tables and logs
-# PART       suite, sanitize, agree, bench, torch; all of them if none is given
+# PART       all of these, in this order, if none is given:
+#              models    exports networks with random weights, and PyTorch archives of some
+#              torch     PyTorch on the same networks
+#              suite     devices, memory, streams, executions, lifetimes, errors; DLPack with PyTorch
+#              engines   builds what is compared and measured (slow; MEZZO_GPU_JOBS at once, 3 if not set)
+#              sanitize  the suite under compute-sanitizer, with the engines that "suite" has left
+#              agree     the engines beside the CPU backend
+#              archives  PyTorch archives built in FP16, beside what torch gave
+#              bench     the engines beside a bare TensorRT program: nothing else should run
 #
-# "sanitize" wants the engines of "suite", so run that before. With cuBLAS 11 in LIBRARIES its tactics are used too: transformers need
-# them on TensorRT 8.5.
+# Each part can be run alone, and again: MEZZO_GPU_WORK names the folder where models and engines stay (a temporary one if it is
+# not set), and what is there is not made again. Published models are taken from build/published (MEZZO_PUBLISHED names another
+# folder). With cuBLAS 11 in LIBRARIES its tactics are used too: transformers need them on TensorRT 8.5.
 #
-# Needs python3 with numpy and onnx; "agree" also onnxruntime for published models, "bench" and "torch" also torch and torchvision.
+# Needs python3 with numpy and onnx; "models" and "torch" torch and torchvision, the published text readers onnxruntime.
 set -u
 libraries=$(cd "$1" && pwd)
 binaries=$(cd "$2" && pwd)
 results=${3:-build/gpu/results}
 mkdir -p "$results"
 results=$(cd "$results" && pwd)
-[ $# -gt 3 ] && shift 3 && parts=" $* " || parts=" suite sanitize agree bench torch "
+[ $# -gt 3 ] && shift 3 && parts=" $* " || parts=" models torch suite engines sanitize agree archives bench "
 cd "$(dirname "$0")/../.."
 work=${MEZZO_GPU_WORK:-$(mktemp -d)}
-mkdir -p "$work"
+published=${MEZZO_PUBLISHED:-build/published}
+jobs=${MEZZO_GPU_JOBS:-3}
+engines=$work/engines
+mkdir -p "$work" "$engines"
 failed=0
 
 if ! nvidia-smi >/dev/null 2>&1; then
     echo "SKIPPED: nvidia-smi finds no GPU"
     exit 0
 fi
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$results/device.txt"
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >"$results/device.txt"
 # Stand-ins for CUDA libraries that TensorRT 8's parser loads and never calls, unless the machine has them.
 standins=$work/standins
 mkdir -p "$standins"
@@ -45,61 +57,85 @@ export MEZZO_TACTIC_SOURCES
 suite="$binaries/suite --library $libraries --models $work --digits tests/data/digits --scratch $work"
 
 part() {
-    case "$parts" in *" $1 "*) echo "== $1" ;; *) return 1 ;; esac
+    case "$parts" in *" $1 "*) echo "== $1 $(date +%H:%M:%S)" ;; *) return 1 ;; esac
 }
 
-if part suite || part sanitize; then
+if part models; then
     python3 tests/gpu/models.py "$work" || failed=1
-fi
-if part suite; then
-    $suite 2>&1 | tee "$results/suite.txt"
-    grep -q '^0 failed' "$results/suite.txt" || failed=1
-fi
-if part sanitize; then
-    for tool in memcheck initcheck; do
-        compute-sanitizer --tool $tool --report-api-errors no --error-exitcode 9 --log-file "$results/$tool.txt" $suite --quick \
-            >"$results/$tool-suite.txt" 2>&1 || failed=1
-        echo "$tool: $(grep 'ERROR SUMMARY' "$results/$tool.txt"); suite: $(tail -1 "$results/$tool-suite.txt")"
+    for name in resnet50 vit_b_16 bert_base mobilenet_v3_large; do
+        [ -f "$work/$name.onnx" ] || python3 benches/gpu/models.py "$work" $name 2>&1 | tail -n 3 &
     done
-fi
-models() {
-    for name in "$@"; do
-        [ -f "$work/$name.onnx" ] || python3 benches/gpu/models.py "$work" "$name" 2>&1 | tail -n 3
-    done
-}
-if part agree; then
-    models resnet50 vit_b_16 bert_base
-    python3 tests/gpu/agree.py --mezzo "$binaries/mezzo" --library "$libraries" --scratch "$work" \
-        tests/data/digits/digits.onnx "$work/resnet50.onnx" "$work/vit_b_16.onnx" "$work/bert_base.onnx" \
-        $(ls build/gpu/models/*.onnx 2>/dev/null) 2>&1 | tee "$results/agree.txt"
-    grep -q '"ok": false' "$results/agree.txt" && failed=1
-fi
-if part bench; then
-    models resnet50 vit_b_16 bert_base
-    : >"$results/bench.txt"
-    for name in resnet50 vit_b_16 bert_base; do
-        for precision in fp32 fp16; do
-            engine=$work/$name-$precision-bench.engine
-            case $name in
-            bert_base) p="input_ids=1x128:32x128:32x128;attention_mask=1x128:32x128:32x128" ;;
-            *) p="x=1x3x224x224:32x3x224x224:32x3x224x224" ;;
-            esac
-            [ -f "$engine" ] || "$binaries/mezzo" build "$work/$name.onnx" "$engine" --backend tensorrt --library "$libraries" \
-                --tactic-sources $MEZZO_TACTIC_SOURCES --profile "$p" --json \
-                $([ $precision = fp16 ] && echo --precision fp16) >"$results/$name-$precision.json" || { failed=1; continue; }
-            for batch in 1 8 32; do
-                case $name in
-                bert_base) s="--shape input_ids=${batch}x128 --shape attention_mask=${batch}x128" ;;
-                *) s="--shape x=${batch}x3x224x224" ;;
-                esac
-                threads=0
-                [ "$batch" = 1 ] && [ $precision = fp16 ] && threads=8
-                "$binaries/bench" --library "$libraries" --engine "$engine" $s --threads $threads | tee -a "$results/bench.txt"
-            done
-        done
-    done
+    [ -d "$work/archives" ] || python3 tests/torch/make_zoo.py "$work/archives" --forms pt2,traced \
+        --only resnet18,mobilenet_v3_small,vit_b_16,transformer_encoder >"$results/archives-made.txt" 2>&1 || failed=1
+    wait
 fi
 if part torch; then
-    python3 benches/gpu/torch_peer.py 2>&1 | tee "$results/torch.txt"
+    python3 benches/gpu/torch_peer.py >"$results/torch.txt" 2>"$results/torch-log.txt" || failed=1
+    cat "$results/torch.txt"
 fi
+if part suite; then
+    [ -f "$work/select.onnx" ] || python3 tests/gpu/models.py "$work"
+    $suite 2>&1 | tee "$results/suite.txt"
+    grep -q '^0 failed' "$results/suite.txt" || failed=1
+    if python3 -c 'import torch' 2>/dev/null; then
+        python3 tests/gpu/dlpack_torch.py "$binaries/libmezzo.so.0" "$work/suite-half.engine" "$libraries" 2>&1 | tee "$results/dlpack.txt"
+        grep -q '^ok' "$results/dlpack.txt" || failed=1
+    fi
+fi
+if part engines; then
+    python3 tests/gpu/engines.py "$engines" --mezzo "$binaries/mezzo" --library "$libraries" --models "$work" --published "$published" \
+        --jobs "$jobs" >"$results/engines.txt" || failed=1
+    cat "$results/engines.txt"
+fi
+if part sanitize; then
+    # Kernels are loaded when they are used: there are thousands, and the sanitizer patches each.
+    for tool in ${MEZZO_SANITIZERS:-memcheck initcheck}; do
+        mkdir -p "$work/$tool"
+        cp "$work"/*.engine "$work/$tool"
+        CUDA_MODULE_LOADING=LAZY timeout "${MEZZO_SANITIZE_LIMIT:-900}" compute-sanitizer --tool $tool --report-api-errors no \
+            --error-exitcode 9 --print-limit 1000 --log-file "$results/$tool.txt" $suite --quick --scratch "$work/$tool" \
+            >"$results/$tool-suite.txt" 2>&1 || failed=1
+        echo "$tool: $(grep 'ERROR SUMMARY' "$results/$tool.txt"); suite: $(tail -n 1 "$results/$tool-suite.txt")"
+        # Which kernels are accused, and how often.
+        grep -oE '=========     at .*' "$results/$tool.txt" | sed -E 's/\+0x.*//; s/ in .*//' | sort | uniq -c | sort -rn | head -n 20
+    done
+fi
+if part agree; then
+    python3 tests/gpu/agree.py "$engines" --mezzo "$binaries/mezzo" --library "$libraries" --models "$work" --published "$published" \
+        2>&1 | tee "$results/agree.txt"
+    grep -q '"ok": false' "$results/agree.txt" && failed=1
+fi
+if part archives; then
+    python3 tests/gpu/agree_torch.py "$work/archives" --mezzo "$binaries/mezzo" --library "$libraries" --jobs "$jobs" 2>&1 |
+        tee "$results/archives.txt"
+    grep -q '"ok": false' "$results/archives.txt" && failed=1
+fi
+if part bench; then
+    : >"$results/bench.txt"
+    measure() {
+        program=$1
+        shift
+        timeout 240 "$binaries/$program" --library "$libraries" "$@" | tee -a "$results/bench.txt"
+    }
+    digits="$work/suite-half.engine"
+    [ -f "$digits" ] && measure host --engine "$digits" --shape image=Nx1x8x8 --iterations 20000
+    for precision in fp16 fp32; do
+        for name in resnet50 bert_base vit_b_16; do
+            engine=$engines/$name-$precision.engine
+            [ -f "$engine" ] || { echo "no engine $name-$precision"; failed=1; continue; }
+            case $name in
+            bert_base) shapes="--shape input_ids=Nx128 --shape attention_mask=Nx128" ;;
+            *) shapes="--shape x=Nx3x224x224" ;;
+            esac
+            threads=0
+            [ $name-$precision = resnet50-fp16 ] && threads=8
+            measure load --engine "$engine" --rounds 3
+            # shellcheck disable=SC2086
+            measure bench --engine "$engine" $shapes --batches 1,8,32 --threads $threads
+        done
+    done
+    engine=$engines/resnet50-fp16.engine
+    [ -f "$engine" ] && measure host --engine "$engine" --shape x=Nx3x224x224 --iterations 2000
+fi
+echo "== end $(date +%H:%M:%S)"
 exit $failed

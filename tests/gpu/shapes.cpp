@@ -77,6 +77,20 @@ std::string test_data_decides(const Setup &setup)
         MUST(mezzo_buffer_copy_out(large.get(), 0, there.data(), there.size() * 4));
         EXPECT(there == want);
     }
+    // Other data in the same memory: another shape, though nothing is bound anew.
+    for (uint64_t seed : {11, 12, 13}) {
+        std::vector<float> sent = noise(1000, seed), want = positive(sent);
+        MUST(mezzo_buffer_copy_in(input.get(), 0, sent.data(), 4000));
+        auto where = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(4096 * 8));
+        if (seed == 11)
+            MUST(mezzo_context_bind_buffer(context.get(), "where", where.get(), 0));
+        MUST(mezzo_context_enqueue(context.get(), stream.get()));
+        MUST(mezzo_stream_synchronize(stream.get()));
+        EXPECT(dims_of(context.get(), "values") == std::vector<int64_t>{static_cast<int64_t>(want.size())});
+        EXPECT(output(context.get(), "values") == want);
+    }
+    MUST(mezzo_context_unbind(context.get(), "where"));
+    MUST(mezzo_buffer_copy_in(input.get(), 0, noise(1000, 4).data(), 4000));
     // Too little memory: an error that says how much, and it goes on.
     MUST(mezzo_context_bind_buffer(context.get(), "values", little.get(), 0));
     REFUSED(mezzo_context_enqueue(context.get(), stream.get()), MEZZO_ERROR_SIZE_MISMATCH, "256 bytes are bound");
@@ -128,7 +142,24 @@ std::string test_shape_input(const Setup &setup)
         MUST(mezzo_stream_synchronize(stream.get()));
         EXPECT(output(context.get(), "y") == want);
     }
-    return "4 shapes as values of an input, run and enqueued";
+    // Values outside the profile: an error, and it goes on.
+    auto sized = [&](int32_t rows) {
+        int64_t two[] = {2}, wide_size[] = {rows, 4};
+        int32_t small_size[] = {rows, 4};
+        bool wide = dtype == MEZZO_DTYPE_INT64;
+        mezzo_value_t *raw = nullptr;
+        MUST(mezzo_value_new_copy(nullptr, dtype, two, 1, wide ? static_cast<const void *>(wide_size) : small_size, wide ? 16 : 8, &raw));
+        Value size(raw);
+        MUST(mezzo_context_bind(context.get(), "size", size.get()));
+        MUST(mezzo_context_bind_buffer(context.get(), "y", large.get(), 0));
+    };
+    sized(65);
+    REFUSED(mezzo_context_enqueue(context.get(), stream.get()), MEZZO_ERROR_SHAPE_MISMATCH, "input 'size' is [65, 4]");
+    sized(2);
+    MUST(mezzo_context_enqueue(context.get(), stream.get()));
+    MUST(mezzo_stream_synchronize(stream.get()));
+    EXPECT(output(context.get(), "y").size() == 8);
+    return "4 shapes as values of an input, run and enqueued; too many rows refused";
 }
 
 std::string test_profiles(const Setup &setup)

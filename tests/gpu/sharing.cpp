@@ -114,3 +114,49 @@ std::string test_shared_memory(const Setup &setup)
     return "4 contexts of two engines in 4 threads on " + std::to_string(mezzo_context_memory_byte_size(memory.get())) +
            " bytes, eager and replayed";
 }
+
+std::string test_pool(const Setup &setup)
+{
+    const Digits &d = digits(setup);
+    using Pool = Handle<mezzo_context_pool_t, mezzo_context_pool_free>;
+    auto pool = MAKE(Pool, mezzo_context_pool_new, static_cast<const mezzo_engine_t *>(d.half.get()), size_t(3));
+    std::vector<std::string> failures(8);
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < failures.size(); t++)
+        threads.emplace_back([&, t] {
+            try {
+                size_t count = 1 + t * 11;
+                const int64_t dims[] = {static_cast<int64_t>(count), 1, 8, 8};
+                std::vector<float> want = d.run(d.half.get(), count);
+                Value image = d.value(d.half.get(), count);
+                Stream stream = new_stream();
+                for (int i = 0; i < (setup.quick ? 3 : 100); i++) {
+                    auto input = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), count * Digits::PIXELS * 2);
+                    auto result = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), count * Digits::CLASSES * 2);
+                    MUST(mezzo_buffer_copy_in(input.get(), 0, mezzo_value_data(image.get()), mezzo_value_byte_size(image.get())));
+                    mezzo_context_t *context = nullptr;
+                    MUST(mezzo_context_pool_acquire(pool.get(), -1, &context));
+                    MUST(mezzo_context_bind_buffer(context, input_name(d.half.get()), input.get(), 0));
+                    MUST(mezzo_context_set_input_shape(context, input_name(d.half.get()), dims, 4));
+                    MUST(mezzo_context_bind_buffer(context, output_name(d.half.get()), result.get(), 0));
+                    MUST(mezzo_context_enqueue(context, stream.get()));
+                    // Given back while it works: the next thread's execution follows on the device.
+                    MUST(mezzo_context_pool_release(pool.get(), context));
+                    MUST(mezzo_stream_synchronize(stream.get()));
+                    std::vector<uint16_t> halves(count * Digits::CLASSES);
+                    std::vector<float> got(halves.size());
+                    MUST(mezzo_buffer_copy_out(result.get(), 0, halves.data(), halves.size() * 2));
+                    MUST(mezzo_convert_f16_to_f32(halves.data(), halves.size(), got.data()));
+                    EXPECT(got == want);
+                }
+            } catch (const std::exception &e) {
+                failures[t] = e.what();
+            }
+        });
+    for (std::thread &thread : threads)
+        thread.join();
+    for (const std::string &failure : failures)
+        if (!failure.empty())
+            throw Failure(failure);
+    return "8 threads on 3 contexts, given back while they work";
+}

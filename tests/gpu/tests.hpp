@@ -12,5 +12,10 @@ std::string test_half_required(const Setup &);
 // sharing.cpp
 std::string test_dlpack(const Setup &);
 std::string test_shared_memory(const Setup &);
+std::string test_pool(const Setup &);
+// files.cpp
+std::string test_files(const Setup &);
+std::string test_other_device(const Setup &);
+std::string test_memory_full(const Setup &);
 
 #endif

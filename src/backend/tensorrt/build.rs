@@ -102,6 +102,7 @@ pub fn build(
             .filter(|_| api.version().flavour() == Flavour::TensorRt)
             .map(|d| BuiltFor { name: d.name().into(), compute_capability: compute_capability(d) }),
         warnings,
+        profiles: options.profiles.clone(),
         layers: layers.into_iter().map(NetworkLayer::from).collect(),
     };
     Ok(PlanEngine::new(info, plan.into(), report, place))

@@ -1,5 +1,6 @@
 //! A plan with its description. It can be described, saved and loaded without any library of NVIDIA's.
 
+use super::super::profile::ShapeProfile;
 use super::super::{BackendContext, EngineInfo, LoadedEngine, PartSource, Section, SectionReader};
 use super::Place;
 use super::build::damaged;
@@ -25,6 +26,9 @@ pub struct NetworkReport {
     /// The device it was built for, for products whose plans run on one kind of device only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<BuiltFor>,
+    /// The ranges of shapes that it was built for, where it was built here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<ShapeProfile>,
     /// The network's layers, before TensorRT fused and replaced them.
     pub layers: Vec<NetworkLayer>,
 }
@@ -96,7 +100,7 @@ impl PlanEngine {
                 compute_capability(device)
             );
         }
-        let plan = Arc::new(Plan::load(api, device, &self.info, &self.plan)?);
+        let plan = Arc::new(Plan::load(api, device, &self.info, &self.network.profiles, &self.plan)?);
         *loaded = Some(plan.clone());
         Ok(plan)
     }
@@ -139,6 +143,7 @@ impl LoadedEngine for PlanEngine {
             "warnings": self.network.warnings,
             "network_layers": self.network.layers,
             "built_for": self.network.device,
+            "profiles": self.network.profiles,
             "precision": precision,
             "engine": engine,
         })

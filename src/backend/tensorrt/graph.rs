@@ -10,6 +10,9 @@ pub struct Replay {
     /// True while executions must be seen one by one.
     paused: bool,
     graph: Option<Graph>,
+    /// How many executions were captured, and how many launched from a capture.
+    captures: u64,
+    replays: u64,
     /// The caller captured the last enqueue, so no event follows it.
     pub captured_by_caller: bool,
 }
@@ -38,6 +41,7 @@ impl Replay {
     /// Takes a captured graph.
     pub fn keep(&mut self, graph: Graph) {
         self.graph = Some(graph);
+        self.captures += 1;
     }
 
     /// Gives the graph up, because what it holds changes.
@@ -46,7 +50,16 @@ impl Replay {
     }
 
     /// Enqueues the graph.
-    pub fn launch(&self, stream: &Stream) -> Result<()> {
-        self.graph.as_ref().map_or(Ok(()), |g| g.launch(stream))
+    pub fn launch(&mut self, stream: &Stream) -> Result<()> {
+        if let Some(graph) = &self.graph {
+            graph.launch(stream)?;
+            self.replays += 1;
+        }
+        Ok(())
+    }
+
+    /// How many executions were captured, and how many were replayed.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.captures, self.replays)
     }
 }

@@ -1,7 +1,9 @@
 //! A plan loaded for a device: what executes it must be the library and the device that it was built for.
 
+use super::super::profile::ShapeProfile;
 use super::super::{EngineInfo, IoInfo};
-use super::execute::{self, Profile};
+use super::execute;
+use super::ranges::Profile;
 use super::types;
 use crate::device::Device;
 use crate::model::DataType;
@@ -46,16 +48,24 @@ pub struct Tensor {
 
 impl Plan {
     /// Loads a plan. The library and the device were checked.
-    pub fn load(api: &'static Api, device: &'static Device, info: &EngineInfo, bytes: &Bytes) -> Result<Plan> {
+    /// `built` are the ranges that the plan was built for, if they are known: TensorRT does not tell those of values.
+    pub fn load(
+        api: &'static Api,
+        device: &'static Device,
+        info: &EngineInfo,
+        built: &[ShapeProfile],
+        bytes: &Bytes,
+    ) -> Result<Plan> {
         let engine = Arc::new(PlanOnDevice::load(api, device, bytes)?);
         let found = engine.tensors()?;
         let side = |ios: &[IoInfo], is_input| -> Result<Vec<Tensor>> {
             ios.iter().map(|io| Tensor::of(io, is_input, &found)).collect()
         };
         let (inputs, outputs) = (side(&info.inputs, true)?, side(&info.outputs, false)?);
-        let profiles =
-            (0..engine.profiles()?).map(|i| Profile::read(&engine, &inputs, i)).collect::<Result<Vec<_>>>()?;
-        let exclusive = api.shares_no_profiles() && inputs.iter().any(|i| !i.is_fixed);
+        let profiles = (0..engine.profiles()?)
+            .map(|i| Profile::read(&engine, &inputs, i, built.get(i)))
+            .collect::<Result<Vec<_>>>()?;
+        let exclusive = api.shares_no_profiles() && inputs.iter().any(|i| !i.is_fixed || i.on_host);
         let activation_bytes = engine.memory_bytes().ok().map(|b| b as u64);
         let free = Mutex::new(vec![engine.clone()]);
         Ok(Plan {

@@ -45,6 +45,7 @@ pub fn load(backend: &'static str, plan: Bytes, options: &LoadOptions, place: Pl
         warnings: vec!["the engine came as a plan: what network it was built from is not known".into()],
         device: (place.flavour == Flavour::TensorRt)
             .then(|| BuiltFor { name: device.name().into(), compute_capability: compute_capability(device) }),
+        profiles: Vec::new(),
         layers: Vec::new(),
     };
     Ok(PlanEngine::new(info, plan, report, place))

@@ -1,7 +1,8 @@
 //! Devices: what they are, and the context in which calls to them run.
 
 use super::driver::{DevicePointer, Driver, Handle, driver};
-use crate::{Result, bail};
+use crate::{Result, bail, err};
+use parking_lot::Mutex;
 use std::ffi::c_char;
 use std::ptr;
 use std::sync::OnceLock;
@@ -73,13 +74,22 @@ pub fn driver_version() -> Result<i32> {
 impl Device {
     /// The device of that number, from 0 on.
     pub fn get(ordinal: usize) -> Result<&'static Device> {
-        static DEVICES: OnceLock<Vec<OnceLock<Result<Device>>>> = OnceLock::new();
+        static DEVICES: OnceLock<Vec<OnceLock<Device>>> = OnceLock::new();
+        static OPENING: Mutex<()> = Mutex::new(());
         let count = count()?;
         let devices = DEVICES.get_or_init(|| (0..count).map(|_| OnceLock::new()).collect());
         let Some(device) = devices.get(ordinal) else {
             bail!(NotFound, "there is no CUDA device {ordinal}: this machine has {count}, numbered from 0");
         };
-        device.get_or_init(|| Device::open(ordinal)).as_ref().map_err(Clone::clone)
+        if let Some(open) = device.get() {
+            return Ok(open);
+        }
+        // A failure is not kept: the device's memory may be full of others' work now, and free later.
+        let _one = OPENING.lock();
+        if device.get().is_none() {
+            let _ = device.set(Device::open(ordinal)?);
+        }
+        device.get().ok_or_else(|| err!(Internal, "CUDA device {ordinal} was opened and is not there"))
     }
 
     fn open(ordinal: usize) -> Result<Device> {

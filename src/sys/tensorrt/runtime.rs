@@ -177,6 +177,7 @@ impl PlanOnDevice {
     /// The engine's layers as TensorRT describes them in JSON.
     pub fn inspect(&self) -> Result<String> {
         let api = self.api;
+        let _entered = self.device.enter()?;
         let (create, get) = (
             api.slot(Method::CudaEngineCreateEngineInspector)?,
             api.slot(Method::EngineInspectorGetEngineInformation)?,

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Builds the engines that are compared and measured on a GPU, several at once, and leaves those alone that are there already.
+
+    python tests/gpu/engines.py FOLDER --mezzo MEZZO --library TENSORRT --models FOLDER [--published FOLDER] [--jobs N] [--only TEXT,...]
+
+Prints a line of JSON for each engine. A timing cache beside the engines makes the next builds faster. Builds side by side time their
+kernels less exactly: measure with nothing else running afterwards.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# The other sources need cuBLAS and cuDNN, which a machine may lack.
+SOURCES = os.environ.get("MEZZO_TACTIC_SOURCES", "edge_mask_convolutions,jit_convolutions")
+IMAGES = "x=1x3x224x224:32x3x224x224:32x3x224x224"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A model and how it is built. TF32 is for what is measured; what is only compared is exact in FP32."""
+
+    name: str
+    profile: str
+    tf32: bool = False
+
+    def engine(self, folder, precision):
+        return folder / f"{self.name}-{precision}.engine"
+
+
+def fixed(**shapes):
+    return ";".join(f"{n}={s}:{s}:{s}" for n, s in shapes.items())
+
+
+# The slowest first.
+SPECS = {spec.name: spec for spec in [
+    Spec("vit_b_16", IMAGES, tf32=True),
+    Spec("bert_base", "input_ids=1x16:32x128:32x128;attention_mask=1x16:32x128:32x128", tf32=True),
+    Spec("resnet50", IMAGES, tf32=True),
+    Spec("mobilenet_v3_large", "x=1x3x224x224:4x3x224x224:8x3x224x224"),
+    Spec("ch_PP-OCRv4_rec_infer", fixed(x="2x3x48x160")),
+    Spec("ch_PP-OCRv4_det_infer", fixed(x="1x3x96x160")),
+    Spec("ch_ppocr_mobile_v2.0_cls_infer", fixed(x="2x3x48x192")),
+    Spec("silero_vad_16k_sequence", fixed(input="5x576")),
+    Spec("silero_vad_op18_ifless", fixed(input="1x576", state="2x1x128")),
+    Spec("digits", "image=1x1x8x8:4x1x8x8:8x1x8x8"),
+]}
+
+
+def model_of(name, models, published):
+    """Where a model is, or None."""
+    places = [models / f"{name}.onnx", ROOT / "tests/data/digits" / f"{name}.onnx"]
+    places += sorted(published.rglob(f"{name}.onnx")) if published else []
+    return next((p for p in places if p.exists()), None)
+
+
+def build(spec, precision, arguments):
+    engine = spec.engine(arguments.folder, precision)
+    result = {"engine": engine.stem}
+    model = model_of(spec.name, arguments.models, arguments.published)
+    if engine.exists() or model is None:
+        return {**result, "skipped": "is there" if engine.exists() else "no model"}
+    command = [arguments.mezzo, "build", model, engine, "--backend", "tensorrt", "--library", arguments.library, "--tactic-sources", SOURCES,
+               "--timing-cache", arguments.folder / "timing.cache", "--profile", spec.profile, "--json",
+               *(["--precision", "fp16"] if precision == "fp16" else ["--tf32", str(spec.tf32).lower()])]
+    began = time.monotonic()
+    try:
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=arguments.limit)
+    except subprocess.TimeoutExpired:
+        return {**result, "error": f"not built in {arguments.limit} s"}
+    result["seconds"] = round(time.monotonic() - began, 1)
+    if done.returncode:
+        return {**result, "error": done.stderr.strip()[-1500:]}
+    return {**result, "megabytes": round(engine.stat().st_size / 1e6, 1), "nodes": json.loads(done.stdout).get("nodes")}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--mezzo", required=True)
+    parser.add_argument("--library", required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--published", type=Path)
+    parser.add_argument("--jobs", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=900, help="seconds for one engine")
+    parser.add_argument("--only", type=lambda t: t.split(","), default=list(SPECS))
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    wanted = [(spec, precision) for spec in SPECS.values() if spec.name in arguments.only for precision in ("fp16", "fp32")]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for done in [pool.submit(build, spec, precision, arguments) for spec, precision in wanted]:
+            result = done.result()
+            failed += "error" in result
+            print(json.dumps(result), flush=True)
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
