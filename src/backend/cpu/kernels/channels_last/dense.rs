@@ -115,7 +115,7 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
             (bands, even(cuts, width.div_ceil(LEAST_PLACES / 2)))
         };
         let parts = fixed * bands * cuts;
-        let shares = if threads > 1 && parts < 2 * threads { (2 * threads).div_ceil(parts) } else { 1 };
+        let shares = if threads > 1 && parts < 2 * threads { (4 * threads).div_ceil(parts) } else { 1 };
         let at_once = height.div_ceil(bands) * width.div_ceil(cuts);
         let shares = shares.max((at_once * weights.columns).div_ceil(2 * WRITTEN));
         let share = weights.panels().div_ceil(shares).max(1);

@@ -27,7 +27,7 @@ pub struct Depthwise<'a, F> {
 }
 
 /// Output elements of a task, about.
-const TASK: usize = 1 << 15;
+const TASK: usize = 1 << 13;
 /// Places and vectors of channels that are worked on together: their sums stay in registers.
 const PLACES: usize = 4;
 const VECTORS: usize = 2;
