@@ -327,11 +327,11 @@ impl<F: Dispatch, T: Lane<C = F>> Work<F> for Tiles<'_, F, T> {
                         let c_apart = self.c_apart;
                         let mut t = Tile { a, apart, steps, b, c, c_apart, bias, accumulate: false };
                         if whole {
-                            tile::<X, T>(&t, last - first, wide);
+                            tile::<T>(&t, last - first, wide);
                             continue;
                         }
                         (t.c, t.c_apart) = (aside.as_mut_ptr(), width);
-                        tile::<X, T>(&t, last - first, wide);
+                        tile::<T>(&t, last - first, wide);
                         for r in 0..last - first {
                             let to = std::slice::from_raw_parts_mut(c.add(r * self.c_apart), columns);
                             to.copy_from_slice(&aside[r * width..][..columns]);

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // vector instructions and raw pointers into checked memory
 
 use super::super::lane::Lane;
-use super::super::vector::{Vector, panel};
+use super::super::vector::{Dispatch, Vector, Work, panel};
 use std::ops::Range;
 
 /// Steps of k that are summed in registers before the sum is added to those before it: the error of long sums stays that
@@ -75,17 +75,30 @@ pub struct Tile<'a, F, T> {
     pub bias: *const F,
 }
 
-/// Computes a tile of `rows` rows (at most [`Vector::ROWS`]) and one vector of columns, or two.
+/// Computes a tile of `rows` rows (at most [`Vector::ROWS`]) and one vector of columns, or two. It is a call of its own, so
+/// that its many forms are compiled once for each type of weights.
 ///
 /// # Safety
-/// The processor has the instructions of `X`; rows, panel, sums and bias are there in full.
-#[inline(always)]
-pub unsafe fn tile<X: Vector, T: Lane<C = X::F>>(t: &Tile<X::F, T>, rows: usize, wide: bool) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match wide {
-            true => of_rows::<X, T, 2>(t, rows),
-            false => of_rows::<X, T, 1>(t, rows),
+/// Rows, panel, sums and bias are there in full.
+pub unsafe fn tile<T: Lane<C: Dispatch>>(t: &Tile<T::C, T>, rows: usize, wide: bool) {
+    T::C::dispatch(One { tile: t, rows, wide });
+}
+
+struct One<'a, 'b, T: Lane> {
+    tile: &'a Tile<'b, T::C, T>,
+    rows: usize,
+    wide: bool,
+}
+
+impl<T: Lane<C: Dispatch>> Work<T::C> for One<'_, '_, T> {
+    #[inline(always)]
+    fn run<X: Vector<F = T::C>>(self) {
+        // SAFETY: what the caller of `tile` promises; the processor has what the dispatch found.
+        unsafe {
+            match self.wide {
+                true => of_rows::<X, T, 2>(self.tile, self.rows),
+                false => of_rows::<X, T, 1>(self.tile, self.rows),
+            }
         }
     }
 }

@@ -225,7 +225,7 @@ impl<T: Lane<C: Dispatch>> Work<T::C> for Tiles<'_, '_, T> {
                             bias: std::ptr::null(),
                         };
                         // SAFETY: as above.
-                        unsafe { tile::<X, T::C>(&t, end - from, columns > X::N) };
+                        unsafe { tile::<T::C>(&t, end - from, columns > X::N) };
                     }
                 }
             }
