@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "python"))
 from engines import SPECS, model_of  # noqa: E402
+from digits import handwriting  # noqa: E402
 from mezzo_cli import Mezzo, MezzoError  # noqa: E402
 
 # TF32 has the mantissa of half.
@@ -33,11 +34,6 @@ KNOWN = {  # of the published models, which do not name their dimensions
     "silero_vad_16k_sequence": {"input": (5, 576), "h": (1, 1, 128), "c": (1, 1, 128)},
     "silero_vad_op18_ifless": {"input": (1, 576), "state": (2, 1, 128)},
 }
-
-
-def handwriting(shape):
-    from published import handwriting as lines  # needs onnxruntime
-    return lines(*shape)
 
 
 def image(rng, dims):
@@ -68,7 +64,7 @@ def make_inputs(path, sizes):
         elif np.issubdtype(dtype, np.integer):
             inputs[value.name] = rng.integers(0, 100, dims).astype(dtype)
         elif path.stem in PAGES:
-            inputs[value.name] = handwriting(PAGES[path.stem])
+            inputs[value.name] = handwriting(*PAGES[path.stem])
         else:
             inputs[value.name] = image(rng, dims).astype(dtype)
     return inputs
@@ -122,30 +118,55 @@ class Judge:
         result = {"model": path.stem, **off, "tf32": spec.tf32, "cases": len(cases), **self.layers(half_engine)}
         bound = STEEP.get(path.stem, FP16)
         result["ok"] = (result["fp32"] is not None and result["fp32"] <= (TF32 if spec.tf32 else FP32) and result["fp16"] <= bound
-                        and result["half_layers"] > 0)
+                        and runs_in_half(result))
         return result
 
     def layers(self, engine):
-        """How many layers of the engine itself have half and float outputs, as the inspector says."""
-        text = json.loads(self.mezzo.call("inspect", engine, "--library", self.library, "--layers", "--json"))
-        layers = find_layers(text)
-        kinds = [layer_type(layer) for layer in layers if isinstance(layer, dict)]
-        return {"layers": len(layers), "half_layers": kinds.count("half"), "float_layers": kinds.count("float")}
+        return count_layers(json.loads(self.mezzo.call("inspect", engine, "--library", self.library, "--layers", "--json")))
 
 
 def find_layers(tree):
-    """The list under "Layers", wherever it is."""
+    return find_list(tree, "Layers")
+
+
+def find_list(tree, key):
+    """The list under a key, wherever it is."""
     if isinstance(tree, dict):
-        if isinstance(tree.get("Layers"), list):
-            return tree["Layers"]
+        if isinstance(tree.get(key), list):
+            return tree[key]
         tree = list(tree.values())
-    return next((found for part in tree if isinstance(part, (dict, list)) for found in [find_layers(part)] if found), []) \
-        if isinstance(tree, list) else []
+    parts = tree if isinstance(tree, list) else []
+    return next((found for part in parts if isinstance(part, (dict, list)) for found in [find_list(part, key)] if found), [])
 
 
-def layer_type(layer):
-    formats = " ".join(str(o.get("Format/Datatype", "")) for o in layer.get("Outputs", []))
-    return "half" if "Half" in formats or "FP16" in formats else "float" if "Float" in formats or "FP32" in formats else "other"
+def count_layers(told):
+    """How many layers of the engine itself have half and float outputs, as the inspector says, and of how many it tells no type.
+
+    A ForeignNode is a whole graph that TensorRT compiled as one. What it computes in is not told, and where all its outputs are the
+    engine's own, with the types that the caller wants, its outputs say nothing of it either: such layers are "opaque"."""
+    layers, ends = find_layers(told), set(find_list(told, "Bindings"))
+    counts = dict.fromkeys(["half", "float", "other", "opaque", "untold"], 0)
+    for layer in layers:
+        counts[layer_type(layer, ends) if isinstance(layer, dict) else "untold"] += 1
+    return {"layers": len(layers), **{f"{kind}_layers": count for kind, count in counts.items()}}
+
+
+def runs_in_half(counts):
+    """Half layers were found; or none are told to be float. TensorRT 8.5 tells no types where shapes are dynamic: those layers are
+    counted as untold, and nothing is claimed of them."""
+    return counts["half_layers"] > 0 or counts["float_layers"] == 0
+
+
+def layer_type(layer, ends):
+    outputs = layer.get("Outputs", [])
+    formats = " ".join(str(o.get("Format/Datatype", "")) for o in outputs)
+    if not formats or "N/A" in formats:
+        return "untold"
+    if "Half" in formats or "FP16" in formats:
+        return "half"
+    if "ForeignNode" in layer.get("Name", "") and all(o.get("Name") in ends for o in outputs):
+        return "opaque"
+    return "float" if "Float" in formats or "FP32" in formats else "other"
 
 
 class Placed(Mezzo):

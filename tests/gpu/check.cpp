@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 Engine build(const Setup &setup, const std::string &path, bool half, const std::string &profile, bool keep_io,
              const char *backend)
@@ -25,6 +26,8 @@ Engine build(const Setup &setup, const std::string &path, bool half, const std::
         const char *sources = std::getenv("MEZZO_TACTIC_SOURCES");
         MUST(mezzo_engine_options_set(options.get(), "tensorrt.tactic_sources",
                                       sources ? sources : "edge_mask_convolutions,jit_convolutions"));
+        // compute-sanitizer finds faults in a TF32 kernel of TensorRT 8.5's own, after which nothing in the process works.
+        MUST(mezzo_engine_options_set(options.get(), "tensorrt.tf32", "false"));
         if (!profile.empty())
             MUST(mezzo_engine_options_set(options.get(), "profile", profile.c_str()));
     }
@@ -58,6 +61,25 @@ Value tensor(const std::vector<float> &numbers, const std::vector<int64_t> &dims
 
 std::vector<float> numbers(const mezzo_value_t *value)
 {
+    mezzo_dtype_t dtype = mezzo_value_dtype(value);
+    // Positions and counts, which TensorRT 8 holds as INT32 and later versions as INT64.
+    if (dtype == MEZZO_DTYPE_INT32 || dtype == MEZZO_DTYPE_INT64) {
+        std::vector<char> raw(mezzo_value_byte_size(value));
+        std::vector<float> numbers(mezzo_value_count(value));
+        MUST(mezzo_value_copy_out(value, raw.data(), raw.size()));
+        for (size_t i = 0; i < numbers.size(); i++) {
+            if (dtype == MEZZO_DTYPE_INT32) {
+                int32_t word;
+                std::memcpy(&word, raw.data() + i * sizeof word, sizeof word);
+                numbers[i] = static_cast<float>(word);
+            } else {
+                int64_t word;
+                std::memcpy(&word, raw.data() + i * sizeof word, sizeof word);
+                numbers[i] = static_cast<float>(word);
+            }
+        }
+        return numbers;
+    }
     mezzo_value_t *wide = nullptr;
     MUST(mezzo_value_to_float(value, MEZZO_DTYPE_FP32, &wide));
     Value owned(wide);

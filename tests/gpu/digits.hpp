@@ -34,7 +34,7 @@ struct Digits {
         half = built(setup, model, true);
         cpu_half = build(setup, model, true, "", false, "cpu");
         std::vector<char> bytes = read_file(setup.digits + "/digits_test.bin");
-        // The header is "DIG1", then count, height and width as little-endian numbers of 32 bits (tests/data/digits).
+        // The header is "MZD1", then count, height and width as little-endian numbers of 32 bits (tests/data/digits).
         uint32_t header[3];
         std::memcpy(header, bytes.data() + 4, sizeof header);
         size_t count = header[0];

@@ -20,7 +20,7 @@
 # not set), and what is there is not made again. Published models are taken from build/published (MEZZO_PUBLISHED names another
 # folder). With cuBLAS 11 in LIBRARIES its tactics are used too: transformers need them on TensorRT 8.5.
 #
-# Needs python3 with numpy and onnx; "models" and "torch" torch and torchvision, the published text readers onnxruntime.
+# Needs python3 with numpy and onnx; "models" and "torch" torch and torchvision.
 set -u
 libraries=$(cd "$1" && pwd)
 binaries=$(cd "$2" && pwd)
@@ -74,7 +74,7 @@ if part torch; then
     cat "$results/torch.txt"
 fi
 if part suite; then
-    [ -f "$work/select.onnx" ] || python3 tests/gpu/models.py "$work"
+    [ -f "$work/digits32.onnx" ] || python3 tests/gpu/models.py "$work"
     $suite 2>&1 | tee "$results/suite.txt"
     grep -q '^0 failed' "$results/suite.txt" || failed=1
     if python3 -c 'import torch' 2>/dev/null; then

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from digits import read_digits
+from digits import handwriting
 from judge import FP16_TOLERANCE, FP32_TOLERANCE, MINIMUM_HALF_SHARE, as_half, expect_close, expect_io_types, run_onnxruntime, session
 from mezzo_cli import Mezzo, file_stem
 from onnx_facts import half_share
@@ -30,7 +30,6 @@ PACKAGES = {
                           "silero_vad_op18_ifless", "silero_vad_openvino_16k"],
     "rapidocr-onnxruntime==1.4.4": ["ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_rec_infer", "ch_ppocr_mobile_v2.0_cls_infer"],
 }
-DIGITS = Path(__file__).parents[1] / "data" / "digits" / "digits_test.bin"
 # Input shapes that the models are made for: 16 kHz frames with their context, a small page, lines of text.
 VAD = {"input": (1, 576), "state": (2, 1, 128)}
 SHAPES = {
@@ -71,17 +70,6 @@ def make_inputs(path):
         else:
             inputs[value.name] = rng.normal(scale=0.3, size=SHAPES[path.stem][value.name]).astype(np.float32)
     return inputs
-
-
-def handwriting(count, channels, height, width):
-    """Lines of digits, enlarged to 40 pixels, ink -1 on paper 1: on noise the text detector answers zero everywhere."""
-    digits, _ = read_digits(DIGITS)
-    digits = digits.reshape(-1, 8, 8).repeat(5, axis=1).repeat(5, axis=2)
-    page = np.ones((count, channels, height, width), np.float32)
-    for index in range(count):
-        line = np.concatenate(digits[index * 10:index * 10 + width // 40], axis=1)
-        page[index, :, 4:44, :line.shape[1]] -= 2 * line
-    return page
 
 
 def dimension_matches(described, runtime, declared):

@@ -351,9 +351,26 @@ impl PlanContext {
         let state = self.state.as_mut().ok_or_else(gone)?;
         let dims = match shape {
             Some(dims) => dims,
-            None => state.decided(index).and_then(|s| s.found()).ok_or_else(|| {
-                err!(Execution, "TensorRT did not tell the shape of output '{}', which the data decides", tensor.name)
-            })?,
+            None => {
+                let sink = state.decided(index);
+                let dims = sink.and_then(|s| s.found()).ok_or_else(|| {
+                    err!(
+                        Execution,
+                        "TensorRT did not tell the shape of output '{}', which the data decides",
+                        tensor.name
+                    )
+                })?;
+                // Its memory would hold something else.
+                if !dims.contains(&0) && !sink.is_some_and(|s| s.was_asked()) {
+                    bail!(
+                        Execution,
+                        "TensorRT asked for no memory for output '{}', whose size the data decides, so where it wrote is not \
+                         known: execute in a new context",
+                        tensor.name
+                    );
+                }
+                dims
+            }
         };
         match target {
             Target::Memory { buffer, offset, .. } => TensorValue::new(tensor.dtype, dims, buffer, offset),

@@ -10,7 +10,9 @@ use std::collections::HashMap;
 /// How many layers a message lists.
 const SHOWN: usize = 8;
 
-/// An error if the model has no half values, or the network has layers in float for values that the model has in half.
+/// An error if the model has no half values, or a strongly typed network has layers in float for values that the model has in
+/// half. In other networks a tensor's type says nothing: TensorRT 8.5 has FLOAT for matrix products and what follows them, though
+/// the layers are held to half ([`weak::apply`]) and the engine runs them so. There the engine tells, once it is built.
 pub fn require(model: &Model, network: &Network) -> Result<()> {
     let types = weak::value_types(model)?;
     if !types.values().any(|t| *t == "HALF") {
@@ -19,6 +21,9 @@ pub fn require(model: &Model, network: &Network) -> Result<()> {
             "'require_fp16' is set, and the model has no FP16 value: convert it first ('mezzo build --precision fp16', or \
              mezzo_model_convert)"
         );
+    }
+    if !network.strongly_typed {
+        return Ok(());
     }
     refuse(&widened(&network.typed_layers()?, &types))
 }

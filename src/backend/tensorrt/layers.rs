@@ -47,13 +47,15 @@ fn kind(words: &str) -> Kind {
     }
 }
 
-/// A layer's outputs: name and kind.
+/// A layer's outputs: name and kind. Those of which the engine tells no type are left out: TensorRT 8 has "N/A due to dynamic
+/// shapes" in its place.
 fn outputs(layer: &Value) -> Vec<(&str, Kind)> {
     let all = layer.get("Outputs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     all.iter()
         .filter_map(|o| {
             let words = o.get("Format/Datatype").or_else(|| o.get("Datatype"))?.as_str()?;
-            Some((o.get("Name").and_then(Value::as_str).unwrap_or(""), kind(words)))
+            let told = !words.is_empty() && !words.starts_with("N/A");
+            told.then(|| (o.get("Name").and_then(Value::as_str).unwrap_or(""), kind(words)))
         })
         .collect()
 }
@@ -132,9 +134,10 @@ mod tests {
             layer("b", "y", "Row major linear FP32"),
             layer("c", "z", "Row major INT32"),
             "only a name",
+            layer("d", "x", "N/A due to dynamic shapes"),
         ], "Bindings": ["x"] });
         let found = precision(&inspected).unwrap();
-        assert_eq!((found.layers, found.half, found.float, found.other, found.unknown), (4, 1, 1, 1, 1));
+        assert_eq!((found.layers, found.half, found.float, found.other, found.unknown), (5, 1, 1, 1, 2));
         assert_eq!(found.float_layers, ["b"]);
         let types = [("x", "HALF"), ("y", "HALF")].map(|(n, t)| (n.to_string(), t)).into();
         assert_eq!(widened(&inspected, &types), ["b"]);

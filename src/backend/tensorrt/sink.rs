@@ -16,6 +16,8 @@ pub struct Sink {
 #[derive(Default)]
 struct State {
     made: Option<Buffer>,
+    /// That memory was given.
+    asked: bool,
     /// Bytes that were asked for and are more than the caller's memory has.
     missing: Option<usize>,
     shape: Option<Vec<usize>>,
@@ -38,6 +40,11 @@ impl Sink {
         Some((needed, self.given.map_or(0, |(_, capacity)| capacity)))
     }
 
+    /// True once TensorRT has memory from here. Where it asked for none it wrote elsewhere.
+    pub fn was_asked(&self) -> bool {
+        self.state.lock().asked
+    }
+
     /// The memory that was made; the next execution makes its own.
     pub fn take(&self) -> Option<Buffer> {
         self.state.lock().made.take()
@@ -52,11 +59,14 @@ impl OutputSink for Arc<Sink> {
                 self.state.lock().missing = Some(size);
                 return None;
             }
+            self.state.lock().asked = true;
             return Some(address);
         }
         let buffer = Buffer::on_device(self.device, size.max(1)).ok()?;
         let address = buffer.address();
-        self.state.lock().made = Some(buffer);
+        let mut state = self.state.lock();
+        state.made = Some(buffer);
+        state.asked = true;
         Some(address)
     }
 
