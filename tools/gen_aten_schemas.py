@@ -22,8 +22,9 @@ SKIP = re.compile(
     r"_dim_arange|names|Dimname|dimname|_rowwise|segment_reduce|_convert_|Storage|_cufft|_to_sparse|_values|"
     r"_amp|record_stream|rename|_thnn|_pin|_slow_conv|_conv_depthwise|_use_|_has_|_is_(?!all)|is_|_coalesce|_assert_async"
 )
-KEEP = re.compile(r"aten::(is_floating_point|_assert_async|_to_copy|view_copy|copy|alias_copy|expand_copy|permute_copy|"
-                  r"_nested_tensor_from_mask|squeeze_copy|unsqueeze_copy|slice_copy|select_copy|transpose_copy|t_copy)\b")
+KEEP = re.compile(r"aten::(is_floating_point|_assert_async|_to_copy|lift_fresh_copy|index_copy|view_copy|copy|alias_copy|"
+                  r"expand_copy|permute_copy|_nested_tensor_from_mask|squeeze_copy|unsqueeze_copy|slice_copy|select_copy|"
+                  r"transpose_copy|t_copy)\b")
 FACTORY = re.compile(r"-> Tensor")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from judge import difference, truth
 from make_zoo import flatten
 
 
@@ -31,13 +32,7 @@ def half_run(path, stored):
     program = torch.jit.load(str(path)).half().eval()
     with torch.no_grad():
         outputs = flatten(program(*(x.half() if x.is_floating_point() else x for x in inputs)))
-    worst = 0.0
-    for i, got in enumerate(outputs):
-        want = stored[f"out_{i}"].astype(np.float64)
-        off = np.abs(got.double().numpy() - want).max(initial=0.0)
-        # Not max() of Python's, which passes over NaN.
-        worst = float(np.maximum(worst, off / (np.abs(want).max(initial=0.0) or 1.0)))
-    return worst
+    return difference([t.float().numpy() for t in outputs], truth(stored))
 
 
 def main():

@@ -2,7 +2,8 @@
 """Makes PyTorch archives to judge the PyTorch frontend by: torchvision, timm, Transformers and small models.
 
 Each model gets random parameters (default initialisation gives outputs near zero, which any tolerance passes) and
-BatchNorm statistics that are off from those of its own activations by chance, as a trained model's are. It is saved in the forms asked for, and has its inputs and outputs beside it:
+BatchNorm statistics near those of its own activations (measure_statistics says how). It is saved in the forms asked for,
+and has its inputs and outputs beside it:
 
     FOLDER/NAME.pt2          torch.export, as exported
     FOLDER/NAME.core.pt2     torch.export, decomposed
@@ -13,7 +14,12 @@ BatchNorm statistics that are off from those of its own activations by chance, a
                              CPU; the latter two where torch can
     FOLDER/failed.txt        what torch itself could not save
 
+It prints how far torch's float32 is from its float64, and how much the outputs change with other inputs.
+
     make_zoo.py FOLDER [--only NAME,...] [--forms pt2,core,traced,scripted,traced_frozen,scripted_frozen] [--list]
+                [--statistics]
+
+--statistics makes only the models that have BatchNorm.
 """
 import argparse
 import copy
@@ -25,6 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from judge import difference
 from zoo import ZOO
 
 warnings.filterwarnings("ignore")
@@ -45,23 +52,41 @@ def randomise(m, inputs):
 
 
 def measure_statistics(m, inputs):
-    """Running statistics of the activations themselves, off by chance: with any others the activations grow from layer to
-    layer, until float32 itself is far from float64. Each layer is measured behind those that have theirs already."""
+    """BatchNorm of a well-conditioned model: what a rounding error in one layer is worth must not grow from layer to layer,
+    or any two orders of a sum end up far apart and the comparison judges the chance of it.
+
+    Scales are the second moments of the model's own activations (a variance can be tiny beside the mean, and dividing by
+    it amplifies the mean's error); means are a part of the activations' own; and the shift is positive, so that most
+    activations pass a ReLU: where half of them are cut, a deep random network without residuals is chaotic. Each layer is
+    measured behind those that have theirs already."""
 
     def measure(norm, given):
         x = given[0].transpose(0, 1).flatten(1)
-        mean, var = x.mean(1), x.var(1)
-        # A channel that hardly changes is not amplified without bound.
-        var = torch.maximum(var, 0.2 * var.mean() + 1e-6)
-        norm.running_mean.copy_(mean + 0.1 * var.sqrt() * torch.randn_like(var))
-        norm.running_var.copy_(var * (0.5 + torch.rand_like(var)))
+        scale = x.square().mean(1) + 1e-6
+        norm.running_mean.copy_(x.mean(1) * torch.rand_like(scale) + 0.1 * scale.sqrt() * torch.randn_like(scale))
+        norm.running_var.copy_(scale * (0.5 + torch.rand_like(scale)))
+        if norm.affine:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.copy_(1 + 0.1 * torch.randn_like(scale))
 
-    norms = [n for n in m.modules() if isinstance(n, nn.modules.batchnorm._BatchNorm) and n.track_running_stats]
-    hooks = [n.register_forward_pre_hook(measure) for n in norms]
+    hooks = [n.register_forward_pre_hook(measure) for n in m.modules() if has_statistics(n)]
     if hooks:
         m(*(torch.cat([x] + [torch.randn_like(x) for _ in range(7)]) for x in inputs))
     for hook in hooks:
         hook.remove()
+
+
+def has_statistics(module):
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+
+
+def conditioning(m, inputs, outputs, exact):
+    """How far torch's own float32 is from its float64, and how much the outputs change with other inputs: the first has to
+    be far below the tolerance, the second far above it, or nothing can be judged by the model."""
+    with torch.no_grad():
+        others = flatten(m(*(torch.randn_like(x) if x.is_floating_point() else x.flip(-1) for x in inputs)))
+    far = [[t.detach().numpy() for t in side] for side in (outputs, exact, others)]
+    return difference(far[0], far[1]), difference(far[2], far[0])
 
 
 def run(m, inputs, dtype):
@@ -105,6 +130,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--forms", default=",".join(ENDINGS))
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--statistics", action="store_true")
     args = parser.parse_args()
     only = [n for n in args.only.split(",") if n]
     if args.list:
@@ -115,6 +141,8 @@ def main():
         torch.manual_seed(1)
         try:
             m, inputs = ZOO[name]()
+            if args.statistics and not any(map(has_statistics, m.modules())):
+                continue
             m.eval()
             randomise(m, inputs)
             with torch.no_grad():
@@ -126,6 +154,10 @@ def main():
         arrays |= {f"out_{i}": t.detach().numpy() for i, t in enumerate(outputs)}
         for word, dtype in (("double", torch.float64), ("half", torch.float16)):
             arrays |= {f"{word}_{i}": t.detach().numpy() for i, t in enumerate(run(m, inputs, dtype))}
+        exact = [torch.from_numpy(a) for k, a in arrays.items() if k.startswith("double_")]
+        if exact:
+            near, moved = conditioning(m, inputs, outputs, exact)
+            print(f"{name}: float32 is {near:.1e} from float64, other inputs change the outputs by {moved:.1e}", flush=True)
         np.savez(args.folder / f"{name}.npz", **arrays)
         for form in args.forms.split(","):
             try:

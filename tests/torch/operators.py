@@ -223,6 +223,54 @@ def build():
     case("fold", lambda x: F.fold(x, (6, 6), 2, stride=2), r(2, 12, 9))
     case("affine_grid", lambda t: F.affine_grid(t, (2, 3, 4, 5), align_corners=False), r(2, 2, 3))
 
+    # What models use beyond those.
+    case("compares", lambda x, y: (x < y, x <= y, x >= y, x != y, x.eq(0), x.ge(0.5), x.le(1), x.ne(1), torch.minimum(x, y)), ints(9).float(), ints(9).float())
+    case("scalars", lambda x: (x.remainder(0.7), torch.remainder(x, -2), torch.fmod(x, 1.5), torch.rsub(x, 2, alpha=3), x.sub(0.5, alpha=2), x.clamp_min(0.1), x.clamp_max(0.1), torch.div(x, 3)), 4 * r(9))
+    case("scalar_tensors", lambda x: (torch.scalar_tensor(2.5) * x, torch.tensor(3) + x, torch.tensor([1.0, 2.0, 3.0]) * x, torch.as_tensor([1, 2, 3]) + x, x + x.new_tensor(2.0)), r(3))
+    case("news", lambda x: (x.new_full((2, 3), 1.5), x.new_ones(2, 3), torch.zeros_like(x), torch.ones(2, 3), torch.zeros(2, dtype=torch.int32), torch.full_like(x, 3, dtype=torch.int64)), r(3))
+    case("logspace", lambda x: (x + torch.logspace(0, 1, 5), torch.logspace(-1, 2, 4, 2.0) + 0 * x[:4], torch.arange(2, 7) + 0 * x.long()), r(5))
+    case("expand_as", lambda x, y: (x.expand_as(y), x.view_as(y[0:1].clone()), torch.broadcast_tensors(x, y), x.type_as(y), x.to(y)), r(1, 4), r(3, 4))
+    case("layouts", lambda x: (x.detach(), x.contiguous(), x.clone(), x.to("cpu"), x.as_strided((3, 2), (4, 1)), x.as_strided((2, 2), (1, 4), 1)), r(3, 4))
+    case("squeeze_dims", lambda x: (x.squeeze((0, 2)), x.squeeze(-1), x.unsqueeze(0).unsqueeze(-1), x.swapaxes(0, 1), x.ravel(), x.tile(2, 1, 1, 2)), r(1, 3, 1, 4))
+    case("split_sizes", lambda x: (x.split_with_sizes([1, 4], 1), torch.split(x, 2, -1), x.chunk(2, 0), torch.hstack([x, x]), torch.vstack([x, x])), r(3, 5))
+    case("scatters", lambda x, y: (torch.slice_scatter(x, y, 1, 1, 5, 2), torch.select_scatter(x, y[:, 0], 1, 2)), r(3, 5), r(3, 2))
+    case("index_more", lambda x, i, y: (x.index_add(0, i, y), x.index_fill(0, i, 2.0), torch.masked_fill(x, x > 0, x.sum())), r(5, 4), torch.tensor([0, 3]), r(2, 4))
+    case("repeats", lambda x: (x.repeat_interleave(2), x.repeat_interleave(3, 1)), r(3, 4))
+    case("stats", lambda x: (torch.std_mean(x, 1), torch.aminmax(x), torch.count_nonzero(x > 0), x.sum((0, 1)), x.mean((0, 1), keepdim=True), x.any(1), x.all(0)), r(3, 4))
+    case("unary_more", lambda x: (torch.logit(x), torch.deg2rad(x), torch.rad2deg(x), torch.acos(x), torch.asin(x), torch.atanh(x), torch.acosh(x + 1), torch.erfc(x)), torch.rand(9) * 0.9 + 0.05)
+    case("binary_more", lambda x, y: (torch.logaddexp(x, y), torch.hypot(x, y), torch.heaviside(x, y)), r(9), r(9))
+    case("logic_more", lambda x, y: (torch.logical_or(x, y), torch.logical_not(x), torch.bitwise_and(x, y), torch.bitwise_or(x, y)), ints(9, low=0), ints(9, low=0))
+    case("products_more", lambda a, b, v: (torch.mm(a, b), torch.mv(a, v), torch.dot(v, v), torch.addmv(a[:, 0], a, v, beta=0.5), torch.linalg.norm(a), torch.inner(a, a), a.t(), a.mT), r(3, 4), r(4, 5), r(4))
+    case("eval_dropout", lambda x: (F.dropout(x, 0.5, False), F.dropout2d(x, 0.5, False), F.alpha_dropout(x, 0.5, False), F.feature_alpha_dropout(x, 0.5, False)), r(2, 3, 4, 5))
+    case("inplace_activations", lambda x: (F.silu(x.clone(), True), F.hardswish(x.clone(), True), F.relu6(x.clone(), True), F.hardsigmoid(x.clone(), True), F.hardtanh(x.clone(), -0.5, 1.0, True), F.leaky_relu(x.clone(), 0.2, True), F.elu(x.clone(), 1.0, True), x.clone().sigmoid_(), x.clone().tanh_(), x.clone().round_(), x.clone().clamp_(-1, 1)), 3 * r(4, 5))
+    case("inplace_more", lambda x, y: (x.clone().copy_(y), x.clone().fill_(2), x.clone().mul_(3), x.clone().mul_(y), x.clone().div_(2), x.clone().sub_(y), x.clone().masked_fill_(y > 0, 1), x.clone().zero_()), r(3, 4), r(3, 4))
+    case("adaptive_1d_3d", lambda x, y: (F.adaptive_avg_pool1d(x, 3), F.adaptive_avg_pool1d(x, 4), F.adaptive_avg_pool3d(y, 2), F.adaptive_avg_pool3d(y, (1, 2, 3)), F.adaptive_max_pool1d(x, 3)), r(2, 3, 9), r(1, 2, 4, 6, 6))
+    case("pool_3d", lambda x: (F.max_pool3d(x, 2), F.max_pool3d(x, 3, 2, 1), F.avg_pool3d(x, 2), F.avg_pool3d(x, 3, 2, 1, count_include_pad=False), F.lp_pool1d(x[0, 0], 2, 2)), r(1, 2, 5, 6, 7))
+    for m in "nearest nearest-exact linear".split():
+        case(f"up1_{m}", lambda x, m=m: (F.interpolate(x, scale_factor=2.0, mode=m), F.interpolate(x, size=7, mode=m)), r(1, 2, 9))
+    for m in "nearest nearest-exact trilinear".split():
+        case(f"up3_{m}", lambda x, m=m: (F.interpolate(x, scale_factor=2.0, mode=m), F.interpolate(x, size=(5, 3, 7), mode=m)), r(1, 2, 4, 3, 5))
+    case("convt3d", lambda x, w, b: F.conv_transpose3d(x, w, b, stride=2, padding=1), r(1, 2, 3, 4, 3), r(2, 3, 3, 3, 2), r(3))
+    case("convolution", lambda x, w: (torch.convolution(x, w, None, [1, 2], [1, 0], [1, 1], False, [0, 0], 2), torch._convolution(x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 2, False, False, True, True)), r(2, 4, 6, 7), r(6, 2, 3, 3))
+    case("native_norms", lambda x, w, b: (torch.native_layer_norm(x, (5,), w, b, 1e-5)[0], torch.native_group_norm(x.unsqueeze(-1), None, None, 2, 4, 5, 2, 1e-5)[0]), r(2, 4, 5), r(5), r(5))
+    case("weight_norm", lambda v, g: torch._weight_norm(v, g, 0), r(3, 4), r(3, 1))
+    case("pads_more", lambda x: (torch.constant_pad_nd(x, (1, 2), 1.5), F.pad(x.long(), (0, 1), value=-1), F.pad(x, (0, 0, 1, 1, 2, 0))), r(2, 3, 5))
+    case("sorts", lambda x: (x.sort(), torch.sort(x, stable=True, dim=0), x.topk(3, sorted=True), x.max(0), x.min(), x.argmin(1)), r(4, 5))
+    case("softmax_more", lambda x: (torch._softmax(x, 1, False), torch._log_softmax(x, 1, False), F.softmin(x, 1), torch.logsumexp(x, (0, 1))), r(3, 5))
+
+    class Recurrent(torch.nn.Module):
+        def __init__(self, kind, **kw):
+            super().__init__()
+            self.r = getattr(torch.nn, kind)(4, 6, batch_first=True, **kw)
+
+        def forward(self, x):
+            return self.r(x)
+
+    for kind in "LSTM GRU RNN".split():
+        for n, kw in [("one", {}), ("both", {"bidirectional": True, "num_layers": 2}), ("bare", {"bias": False})]:
+            module = Recurrent(kind, **kw)
+            case(f"rnn_{kind}_{n}", module, r(2, 5, 4))
+
 
 def flatten(out):
     if isinstance(out, torch.Tensor):
@@ -252,10 +300,11 @@ def main():
             continue
         name = "".join(c if c.isalnum() or c == "_" else "-" for c in name)
         try:
-            outputs = flatten(f(*inputs))
+            with torch.no_grad():
+                outputs = flatten(f(*inputs))
             arrays = {f"in_{i}": t.numpy() for i, t in enumerate(inputs)} | {f"out_{i}": t.numpy() for i, t in enumerate(outputs)}
             np.savez(args.folder / f"{name}.npz", **arrays)
-            torch.export.save(torch.export.export(Module(f), inputs, strict=False), str(args.folder / f"{name}.pt2"))
+            torch.export.save(torch.export.export(Module(f).eval(), inputs, strict=False), str(args.folder / f"{name}.pt2"))
             made += 1
         except Exception as e:
             print(f"{name}: torch cannot: {str(e).strip().splitlines()[0][:150]}", flush=True)

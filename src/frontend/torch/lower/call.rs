@@ -4,10 +4,14 @@
 use super::args::{Arg, Bound, Location};
 use super::value::{Tensor, Value};
 use super::views::{self, Kind};
-use super::{Handler, Lowering, Out, ops, schema};
+use super::{Handler, Lowering, Out, ops, promote, schema};
 use crate::error::ErrorCode;
 use crate::{Result, err};
 use std::rc::Rc;
+
+/// Arithmetic whose result may be of a higher category than the tensor that it would be written to, which torch refuses;
+/// copies and fills convert.
+const PROMOTING: [&str; 9] = ["add", "sub", "mul", "div", "true_divide", "pow", "remainder", "fmod", "clamp"];
 
 impl Lowering {
     /// Makes a call. `op` is the name with its namespace ("aten::conv2d"); `overload` may be "" or "default", and is
@@ -112,6 +116,11 @@ impl Lowering {
             };
             let old = self.current(&target)?;
             let value = out.remove(0);
+            let promotes = name.strip_prefix("aten::").is_some_and(|n| PROMOTING.contains(&n));
+            if promotes && promote::category(value.dtype) > promote::category(old.dtype) {
+                let (from, to) = (value.dtype.name(), old.dtype.name());
+                return Err(err!(Unsupported, "the result is {from}, which torch does not store in a tensor of {to}"));
+            }
             let value = self.cast(&value, old.dtype)?;
             let value = self.expand_to(&value, &old.shape)?;
             views::assign(self, &target, value)?;

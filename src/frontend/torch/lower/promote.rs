@@ -18,7 +18,7 @@ pub(super) fn number(a: &Arg) -> Option<Num> {
     })
 }
 
-fn category(t: ScalarType) -> u8 {
+pub fn category(t: ScalarType) -> u8 {
     match t {
         DataType::Bool => 0,
         t if t.is_integer() => 1,

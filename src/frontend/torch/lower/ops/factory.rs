@@ -31,7 +31,11 @@ pub(super) const TABLE: &[Entry] = &[
         one(l.operand(&v, dtype))
     }),
     ("arange", arange),
-    ("linspace", linspace),
+    ("linspace", |l, b| linspace(l, b, |v| v)),
+    ("logspace", |l, b| {
+        let base = b.float("base")?;
+        linspace(l, b, |v| base.powf(v))
+    }),
     ("eye", |l, b| {
         let n = b.int("n")?;
         let m = b.opt_int("m")?.unwrap_or(n);
@@ -125,7 +129,7 @@ fn arange(l: &mut Lowering, b: &Bound) -> Result<Out> {
     one(l.cast(&v, dtype))
 }
 
-fn linspace(l: &mut Lowering, b: &Bound) -> Result<Out> {
+fn linspace(l: &mut Lowering, b: &Bound, f: impl Fn(f64) -> f64) -> Result<Out> {
     let (start, end, steps) = (b.float("start")?, b.float("end")?, b.int("steps")?);
     let dtype = b.dtype("dtype")?.unwrap_or(DataType::Float32);
     if !(0..=1 << 20).contains(&steps) {
@@ -136,6 +140,7 @@ fn linspace(l: &mut Lowering, b: &Bound) -> Result<Out> {
     let values: Vec<f64> = (0..steps)
         .map(|i| if i < steps / 2 { start + by * i as f64 } else { end - by * (steps - 1 - i) as f64 })
         .map(|v| if steps == 1 { start } else { v })
+        .map(f)
         .collect();
     Ok(Out::One(l.numbers(&values, dtype)))
 }

@@ -71,6 +71,8 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("contiguous", |_, b| one(first(b))),
     ("detach", |_, b| one(first(b))),
+    // Without gradients it changes nothing, in place either.
+    ("detach_", |_, b| one(first(b))),
     ("alias", |_, b| one(first(b))),
     ("lift_fresh", |_, b| one(first(b))),
     ("lift_fresh_copy", |_, b| one(first(b))),
