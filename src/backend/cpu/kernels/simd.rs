@@ -16,17 +16,6 @@ pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// The same for work that computes much with each element: compiled for AVX-512 too.
-#[inline]
-pub fn vectorize_wide<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    if has_avx512() {
-        // SAFETY: the features have just been checked.
-        return unsafe { with_avx512(f) };
-    }
-    vectorize(f)
-}
-
 /// Work whose `run` is marked `#[inline(always)]`: unlike a large closure it is sure to be compiled for the instructions
 /// that [`vectorized`] chooses.
 pub trait Vectorized {
@@ -43,6 +32,17 @@ pub fn vectorized(work: impl Vectorized) {
         return unsafe { work_with_avx2(work) };
     }
     work.run();
+}
+
+/// The same for work that computes much with each element: compiled for AVX-512 too.
+#[inline]
+pub fn vectorized_wide(work: impl Vectorized) {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        // SAFETY: the features have just been checked.
+        return unsafe { work_with_avx512(work) };
+    }
+    vectorized(work);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -100,6 +100,6 @@ fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
-fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
-    f()
+fn work_with_avx512(work: impl Vectorized) {
+    work.run();
 }

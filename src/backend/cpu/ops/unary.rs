@@ -6,7 +6,7 @@ use crate::backend::cpu::kernels::elementwise;
 use crate::backend::cpu::kernels::lane::{Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
-use crate::backend::cpu::kernels::simd::{vectorize, vectorize_wide};
+use crate::backend::cpu::kernels::simd::{Vectorized, vectorized, vectorized_wide};
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, with_float, with_integer};
 
@@ -26,17 +26,22 @@ macro_rules! functions {
         fn function(op: &str) -> Option<Function> {
             match op {
                 $($name => {
-                    #[inline(always)]
-                    fn form<F: Float>(values: &mut [F], p: [f64; 3]) {
-                        #[allow(unused_variables)]
-                        let $p: [F; 3] = p.map(F::of);
-                        let all = || {
-                            for v in values {
+                    struct All<'a, F>(&'a mut [F], [F; 3]);
+                    impl<F: Float> Vectorized for All<'_, F> {
+                        // Sure to be compiled for the instructions that are chosen, however long the formula is.
+                        #[inline(always)]
+                        fn run(self) {
+                            #[allow(unused_variables)]
+                            let $p = self.1;
+                            for v in self.0 {
                                 let $x = *v;
                                 *v = $formula;
                             }
-                        };
-                        if $cost >= 16 { vectorize_wide(all) } else { vectorize(all) }
+                        }
+                    }
+                    fn form<F: Float>(values: &mut [F], p: [f64; 3]) {
+                        let all = All(values, p.map(F::of));
+                        if $cost >= 16 { vectorized_wide(all) } else { vectorized(all) }
                     }
                     #[allow(unused_mut, unused_assignments)]
                     let mut integer: Option<fn(i128) -> i128> = None;
