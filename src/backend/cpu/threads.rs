@@ -21,9 +21,9 @@ pub struct Threads {
 }
 
 /// Work of fewer elementary steps than this is not worth handing out.
-pub const WORTHWHILE: usize = 1 << 15;
-/// How often a thread looks for work before it sleeps: some 50 microseconds.
-const LOOKS: usize = 4000;
+pub const WORTHWHILE: usize = 1 << 17;
+/// How often a thread looks for work before it sleeps: some 150 microseconds.
+const LOOKS: usize = 12_000;
 /// How often a caller looks whether the others are done before it leaves its core to them.
 const WAITS: usize = 20_000;
 

@@ -180,6 +180,8 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
 
 /// Keeps the compiler from making a pointer of its own for each row, more than there are registers: it cannot know that
 /// these advance together.
+// The pointers are hidden, not followed.
+#[allow(clippy::pointers_in_nomem_asm_block)]
 #[inline(always)]
 fn hide<F, const R: usize>(a: &mut [*const F; POINTERS]) {
     #[cfg(target_arch = "x86_64")]

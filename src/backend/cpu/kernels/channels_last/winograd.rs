@@ -3,7 +3,10 @@
 //! Networks" (2015), for the points 0, 1, -1, 2, -2 and infinity. Everything is computed in FP32 (FP64); results differ
 //! from the plain sum by rounding only. Weights are transformed in every run, some channels and one panel at a time: that
 //! costs less than reading them in transformed form, which is four times as large.
-#![allow(unsafe_code)] // vector instructions over memory of known sizes, and disjoint parts of one output
+#![allow(unsafe_code)]
+// vector instructions over memory of known sizes, and disjoint parts of one output
+// Loops over both sides of small squares read best with their indices.
+#![allow(clippy::needless_range_loop)]
 
 use super::super::conv::Window;
 use super::super::gemm::Shared;
