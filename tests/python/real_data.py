@@ -12,9 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from digits import read_digits
+from digits import HELD_OUT, read_digits
 from mezzo_cli import Mezzo
-from published import DIGITS
 from real_magika import check_magika
 from real_ocr import check_lines, check_page, check_reading, classify, recognise
 from real_runs import WAYS, Ways, expect_fp32, only
@@ -29,7 +28,7 @@ SENTENCE = "Half precision keeps the answer."
 
 def check_digits(ways):
     """judge.py holds the logits; this one counts."""
-    images, labels = read_digits(DIGITS)
+    images, labels = read_digits(HELD_OUT)
     logits = {way: only(ways.run(way, {"image": images})) for way in WAYS}
     right = {way: int((values.argmax(axis=1) == labels).sum()) for way, values in logits.items()}
     for way in WAYS:
@@ -63,7 +62,7 @@ def judge_all(mezzo, cache, work, verdicts):
 
     model, config = fetch(MAGIKA, ["standard_v3_3/model.onnx", "standard_v3_3/config.min.json"], cache)
     verdicts.judge("magika", "files", check_magika, Ways(model, mezzo, work), config, samples, rate)
-    verdicts.judge("digits", "handwriting", check_digits, Ways(DIGITS.with_name("digits.onnx"), mezzo, work))
+    verdicts.judge("digits", "handwriting", check_digits, Ways(HELD_OUT.with_name("digits.onnx"), mezzo, work))
 
 
 def main():
