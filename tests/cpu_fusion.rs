@@ -152,3 +152,51 @@ fn fused_steps_give_what_their_operators_give() {
     }
     assert!(fewer > runs, "only {fewer} operators were fused in {runs} models");
 }
+
+/// Images stay turned from one convolution to the next, through pools, Concat and transposes: the same bits as in the
+/// plan that keeps the model's own order, and none is turned in between.
+#[test]
+fn turned_images_give_what_planes_give() {
+    let mut random = Random(7);
+    let ints = |v: &[i64]| AttributeValue::Ints(v.to_vec());
+    let pooled = |op: &str, x: &str, y: &str| {
+        let pool = with(node(op, &[x], &[y]), "kernel_shape", ints(&[3, 3]));
+        with(with(pool, "pads", ints(&[1, 1, 1, 1])), "strides", ints(&[2, 2]))
+    };
+    let transposed = |x: &str, y: &str, perm: &[i64]| with(node("Transpose", &[x], &[y]), "perm", ints(perm));
+    let nodes = vec![
+        with(node("Conv", &["x", "w"], &["c"]), "pads", ints(&[1, 1, 1, 1])),
+        node("PRelu", &["c", "channel"], &["r"]),
+        pooled("MaxPool", "r", "most"),
+        pooled("AveragePool", "r", "mean"),
+        with(node("Concat", &["most", "mean"], &["both"]), "axis", AttributeValue::Int(1)),
+        transposed("both", "last", &[0, 2, 3, 1]),
+        node("MatMul", &["last", "m"], &["product"]),
+        transposed("product", "first", &[0, 3, 1, 2]),
+        node("Add", &["first", "both"], &["sum"]),
+        node("Conv", &["sum", "v"], &["d"]),
+        node("GlobalAveragePool", &["d"], &["g"]),
+        node("Mul", &["d", "g"], &["y"]),
+    ];
+    let shapes: [(&str, &[i64]); 4] =
+        [("w", &[8, 8, 3, 3]), ("channel", &[8, 1, 1]), ("m", &[16, 16]), ("v", &[8, 16, 1, 1])];
+    let initializers = shapes.iter().map(|(name, dims)| constant(&mut random, name, dims)).collect();
+    let made = model(nodes, initializers);
+    let info = |name: &str, dims: [usize; 4]| {
+        let dims = Some(dims.iter().map(|&d| Dim::known(d as i64)).collect());
+        ValueInfo::new(name, ValueType::tensor(DataType::Float32, dims))
+    };
+    let (inputs, outputs) = (vec![info("x", DIMS)], vec![info("y", [2, 8, 5, 9])]);
+    let made = Model { graph: Graph { inputs, outputs, ..made.graph }, ..made };
+    let input = numbers(&mut random, DIMS.iter().product());
+    for threads in [1, 3] {
+        for model in [made.clone(), half(&made).model] {
+            same(7, &model, &input, threads);
+        }
+    }
+    let options = BuildOptions::default();
+    let engine = Engine::build(&Env::default_env(), &made, "cpu", &options, &Progress::default()).unwrap();
+    let described = engine.inspect_json();
+    assert_eq!(described.matches("\"Reorder\"").count(), 2, "the input and the output alone: {described}");
+    assert_eq!(described.matches("\"Transpose\"").count(), 0, "{described}");
+}

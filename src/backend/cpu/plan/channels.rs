@@ -6,6 +6,7 @@ use super::{Plan, Source, Step};
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::channels_last::layout::{to_first, to_last};
+use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::ops::{ChannelsLast, Kernel, tensor_kernel};
 use crate::backend::cpu::threads::Threads;
@@ -123,19 +124,14 @@ impl Turning<'_> {
                 self.ready[*to] = true;
                 true
             }
-            // Turned back only where somebody wants planes; who draws images takes the value itself.
-            _ if order == back && self.ready[*index] && self.plan_draws(*to) => {
+            // Among images: turned back only where somebody wants planes, who draws images takes the value itself.
+            _ if order == back && self.ready[*index] && !self.images.is_empty() => {
                 let image = self.alias[*index];
                 self.images.insert(*to, (image, rank));
                 true
             }
             _ => false,
         }
-    }
-
-    /// True where a turned form of the value is of use: somebody before made images.
-    fn plan_draws(&self, _slot: usize) -> bool {
-        !self.images.is_empty()
     }
 
     /// The rank of what a step makes.
@@ -180,8 +176,7 @@ impl Turning<'_> {
         }
         let Some(rank) = rank else { return Ok(None) };
         // Parameters that count channels are no operands; slopes of one dimension mean channels.
-        let operands =
-            !matches!(step.kernel.stage(), None | Some(crate::backend::cpu::kernels::program::Stage::Channels { .. }));
+        let operands = !matches!(step.kernel.stage(), None | Some(Stage::Channels { .. }));
         let operands = operands || step.op == "Concat";
         let mut inputs = Vec::with_capacity(step.inputs.len());
         for source in &step.inputs {
