@@ -58,6 +58,9 @@ struct Part {
     panels: Range<usize>,
 }
 
+/// Lines, and places in each.
+type Places = (Range<usize>, Range<usize>);
+
 impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
     /// A product of rows of `channels` elements with a matrix.
     pub fn product(rows: usize, weights: &'a Weights<T>, finish: Finish<'a, T::C>) -> Self {
@@ -253,7 +256,7 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
     }
 
     /// Lines and places that a part finishes at a time, and with how many panels.
-    fn pieces(&self, part: &Part) -> (Vec<(Range<usize>, Range<usize>)>, usize) {
+    fn pieces(&self, part: &Part) -> (Vec<Places>, usize) {
         let weights = self.weights;
         let panel = weights.width * weights.steps;
         let together = (AGAIN / panel).max(TOGETHER);
