@@ -13,5 +13,6 @@ pub mod minifloat;
 pub mod movement;
 pub mod planes;
 pub mod program;
+pub mod rows;
 pub mod simd;
 pub mod vector;
