@@ -93,6 +93,20 @@ fn exponentials<F: Float, A: Arithmetic>(row: &mut [F], max: F) -> F {
     total(lanes)
 }
 
+/// The sum of a row, in a fixed order.
+#[inline(always)]
+pub fn sum<F: Float>(values: &[F]) -> F {
+    // As many as hide how long one addition takes.
+    const SUMS: usize = 2 * LANES;
+    let (chunks, rest) = values.as_chunks::<SUMS>();
+    let mut sums = [F::ZERO; SUMS];
+    for c in chunks {
+        sums.iter_mut().zip(c).for_each(|(s, &v)| *s += v);
+    }
+    sums.iter_mut().zip(rest).for_each(|(s, &v)| *s += v);
+    total(std::array::from_fn(|i| sums[i] + sums[i + LANES]))
+}
+
 /// The sum of lanes, in a fixed order.
 #[inline(always)]
 fn total<F: Float>(mut lanes: [F; LANES]) -> F {

@@ -3,12 +3,11 @@
 use super::window::{WindowSpec, spatial};
 use super::{Built, ChannelsLast, Entry, NodeCx, entry, kernel, tensor_kernel, with_channels_last};
 use crate::backend::cpu::exec::Cx;
-use crate::backend::cpu::kernels::channels_last::pool::{Over, global_mean, pool as pool_last};
+use crate::backend::cpu::kernels::channels_last::pool::{Over, global_mean, plane_sum, pool as pool_last};
 use crate::backend::cpu::kernels::conv::Window;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::planes::{self, Plane, planes_at_once};
-use crate::backend::cpu::ops::softmax::sum;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
 use crate::model::DataType::{self, Int64};
@@ -385,7 +384,7 @@ fn global(cx: &NodeCx) -> Built {
                 let mut wide = vec![C::<T>::ZERO; n];
                 T::widen(&data[i * n..(i + 1) * n], &mut wide);
                 let value = match &*op {
-                    "GlobalAveragePool" => sum(&wide) / <C<T> as Float>::of(n as f64),
+                    "GlobalAveragePool" => plane_sum(&wide) / <C<T> as Float>::of(n as f64),
                     "GlobalMaxPool" => wide.iter().fold(C::<T>::LOWEST, |a, &b| a.larger(b)),
                     _ => root(wide.iter().map(|&v| power(v, p)).sum(), p),
                 };

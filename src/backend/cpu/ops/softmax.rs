@@ -84,19 +84,3 @@ fn softmax<T: FloatLane>(cx: &Cx, kind: Kind, x: Tensor, (_, n, inner): (usize, 
     });
     Ok(x)
 }
-
-/// Sums in eight lanes, in a fixed order.
-#[inline(always)]
-pub fn sum<F: Float>(values: &[F]) -> F {
-    let (chunks, rest) = values.as_chunks::<8>();
-    let mut lanes = [F::ZERO; 8];
-    for c in chunks {
-        for (l, &v) in lanes.iter_mut().zip(c) {
-            *l += v;
-        }
-    }
-    for (l, &v) in lanes.iter_mut().zip(rest) {
-        *l += v;
-    }
-    ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
-}
