@@ -3,13 +3,13 @@
 use super::{Built, Entry, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::{in_place, map};
-use crate::backend::cpu::kernels::lane::{Lane, refuse};
+use crate::backend::cpu::kernels::lane::{Lane, is_narrow, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
-use crate::model::DataType::{Bool, Float64};
-use crate::{Result, bail, err, with_float, with_integer, with_number};
+use crate::model::DataType::{Bool, Float64, Int64};
+use crate::{Result, bail, err, with_float, with_integer, with_wide_integer};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -88,12 +88,22 @@ fn clip(cx: &NodeCx) -> Built {
         if let Some(wrong) = [low, high].into_iter().flatten().find(|t| t.dtype() != dtype || t.len() != 1) {
             bail!(TypeMismatch, "its limit {wrong:?} must be a single value of type {dtype}");
         }
-        with_number!(dtype, T => {
-            let one = |t: Option<&Tensor>| t.map(|t| Ok::<_, crate::Error>(t.slice::<T>()?[0].get())).transpose();
-            limit::<T>(cx, x, one(low)?, one(high)?)
-        }, else other => Err(refuse("Clip", other)))
+        if is_narrow(dtype) {
+            let wide = |t: &Tensor| super::cast::cast(cx, t, Int64, true);
+            let (low, high) = (low.map(wide).transpose()?, high.map(wide).transpose()?);
+            let y = limit::<i64>(cx, wide(&x)?, one::<i64>(low.as_ref())?, one::<i64>(high.as_ref())?)?;
+            return super::cast::cast(cx, &y, dtype, true);
+        }
+        with_float!(dtype, T => limit::<T>(cx, x, one::<T>(low)?, one::<T>(high)?),
+            else integer => with_wide_integer!(integer, T => limit::<T>(cx, x, one::<T>(low)?, one::<T>(high)?),
+                else other => Err(refuse("Clip", other))))
     });
     staged(stage, kernel)
+}
+
+/// A limit, if there is one.
+fn one<T: Lane>(t: Option<&Tensor>) -> Result<Option<T::C>> {
+    t.map(|t| Ok(t.slice::<T>()?[0].get())).transpose()
 }
 
 /// The stage of a clip whose limits are known.

@@ -12,7 +12,7 @@ use crate::backend::cpu::ops::softmax::sum;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
 use crate::model::DataType::{self, Int64};
-use crate::{Result, bail, err, with_float, with_number};
+use crate::{Result, bail, err, with_float};
 use std::sync::Arc;
 
 /// The operators of this family.
@@ -132,8 +132,12 @@ fn max_pool(cx: &NodeCx) -> Built {
             }), else other => Err(refuse("MaxPool", other)))
             .map(|y| vec![Val::Tensor(y)]);
         }
-        with_number!(x.dtype(), T => maximum::<T>(cx, x, &window, dims, places, columns_first),
-            else other => Err(refuse("MaxPool", other)))
+        // Of the integers, ONNX takes those of eight bits.
+        with_float!(x.dtype(), T => maximum::<T>(cx, x, &window, dims, places, columns_first), else other => match other {
+            DataType::Int8 => maximum::<i8>(cx, x, &window, dims, places, columns_first),
+            DataType::Uint8 => maximum::<u8>(cx, x, &window, dims, places, columns_first),
+            other => Err(refuse("MaxPool", other)),
+        })
     })?;
     with_form(planes, last)
 }
