@@ -1,8 +1,9 @@
 //! Elementwise operators of one tensor that are no plain float functions: negation, tests, limits.
 
+use super::wide::{computing, with_wide};
 use super::{Built, Entry, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
-use crate::backend::cpu::kernels::elementwise::{in_place, map};
+use crate::backend::cpu::kernels::elementwise::{cast_float, in_place, map};
 use crate::backend::cpu::kernels::lane::{Lane, is_narrow, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
@@ -45,10 +46,11 @@ fn is_nan(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     tensor_kernel(|cx, inputs| {
         let x = inputs.tensor(0)?;
-        with_float!(x.dtype(), T => map::<T, u8>(cx, x, Bool, |from, out| {
+        let wide = computing(x.dtype(), "IsNaN")?;
+        let x = cast_float(cx, x, wide)?;
+        with_wide!(wide, F => map::<F, u8>(cx, &x, Bool, |from, out| {
             out.iter_mut().zip(from).for_each(|(o, v)| *o = v.is_nan().into());
-        }),
-            else other => Err(refuse("IsNaN", other)))
+        }))
     })
 }
 
@@ -57,15 +59,17 @@ fn is_inf(cx: &NodeCx) -> Built {
     let (negative, positive) = (cx.flag("detect_negative", true)?, cx.flag("detect_positive", true)?);
     tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
-        with_float!(x.dtype(), T => {
+        let wide = computing(x.dtype(), "IsInf")?;
+        let x = cast_float(cx, x, wide)?;
+        with_wide!(wide, F => {
             // 1 for +inf, 2 for -inf, then only those that are asked for.
-            let kinds = map::<T, u8>(cx, x, Bool, |from, out| {
-                let kind = |v: <T as Lane>::C| if !v.is_infinite() { 0 } else if v > 0.0 { 1 } else { 2 };
+            let kinds = map::<F, u8>(cx, &x, Bool, |from, out| {
+                let kind = |v: F| if !v.is_infinite() { 0 } else if v > 0.0 { 1 } else { 2 };
                 out.iter_mut().zip(from).for_each(|(o, &v)| *o = kind(v));
             })?;
             let wanted = [false, positive, negative];
             in_place::<u8>(cx, kinds, 1, &|v| v.iter_mut().for_each(|v| *v = wanted[usize::from(*v)].into()))
-        }, else other => Err(refuse("IsInf", other)))
+        })
     })
 }
 
