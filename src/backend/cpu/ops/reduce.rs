@@ -1,6 +1,7 @@
 //! Reductions over axes, ArgMax and ArgMin, CumSum.
 
 use super::axes::{around, axes, axis};
+use super::wide::{widest, with_widest};
 use super::{Built, Entry, Inputs, Kernel, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
@@ -10,7 +11,7 @@ use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
 use crate::model::DataType::{self, Bool, Int64};
-use crate::{Result, bail, with_float, with_integer, with_number};
+use crate::{Result, bail, with_float, with_integer};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -336,14 +337,15 @@ fn arg(cx: &NodeCx) -> Built {
         if !y.is_empty() && n == 0 {
             bail!(Execution, "axis {at} of shape {:?} has no elements to choose from", x.dims());
         }
-        with_number!(x.dtype(), T => {
+        let x = widest(cx, x)?;
+        with_widest!(x.dtype(), T => {
             let data = x.slice::<T>()?;
             for (i, o) in y.slice_mut::<i64>()?.iter_mut().enumerate() {
                 let first = i / inner * n * inner + i % inner;
                 let mut best = 0;
-                let mut value = data[first].get();
+                let mut value = data[first];
                 for k in 1..n {
-                    let v = data[first + k * inner].get();
+                    let v = data[first + k * inner];
                     let better = if max { v > value } else { v < value };
                     #[allow(clippy::eq_op)] // only NaN differs from itself; the first NaN wins, as in NumPy
                     let nan = v != v && value == value;

@@ -129,6 +129,20 @@ const TOGETHER: usize = 3;
 /// Pointers for that many rows.
 const POINTERS: usize = 12usize.div_ceil(TOGETHER);
 
+/// The body for each row of `0..$rows`, at most twelve, with the row as a constant: sums stay in registers without the
+/// compiler having to unroll a loop, which it does for short ones only.
+macro_rules! each_row {
+    ($row:ident < $rows:ident, $body:block) => {
+        each_row!($row < $rows, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    ($row:ident < $rows:ident, $body:block, $($n:literal)*) => {
+        $(if $n < $rows {
+            const $row: usize = $n;
+            $body
+        })*
+    };
+}
+
 #[inline(always)]
 unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t: &Tile<X::F, T>) {
     if R > X::ROWS {
@@ -152,28 +166,28 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
                     for (v, lane) in lanes.iter_mut().enumerate() {
                         *lane = X::load(b.add(v * X::N));
                     }
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let x = X::splat(a[r / TOGETHER].add(r % TOGETHER * t.apart));
-                        for (sum, &lane) in sums.iter_mut().zip(&lanes) {
+                    each_row!(ROW < R, {
+                        let x = X::splat(a[ROW / TOGETHER].add(ROW % TOGETHER * t.apart));
+                        for (sum, &lane) in sums[ROW].iter_mut().zip(&lanes) {
                             *sum = X::fma(x, lane, *sum);
                         }
-                    }
+                    });
                     for a in &mut a {
                         *a = a.wrapping_add(1);
                     }
                     b = b.add(width);
                 }
             }
-            for (r, sums) in sums.iter().enumerate() {
-                for (v, &sum) in sums.iter().enumerate() {
-                    let c = t.c.add(r * t.c_apart + v * X::N);
+            each_row!(ROW < R, {
+                for (v, &sum) in sums[ROW].iter().enumerate() {
+                    let c = t.c.add(ROW * t.c_apart + v * X::N);
                     let mut sum = if i > 0 || t.accumulate { X::add(X::load(c.cast_const()), sum) } else { sum };
                     if i == last && !t.bias.is_null() {
                         sum = X::add(sum, X::load(t.bias.add(v * X::N)));
                     }
                     X::store(c, sum);
                 }
-            }
+            });
         }
     }
 }
