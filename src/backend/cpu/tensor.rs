@@ -226,22 +226,18 @@ impl Tensor {
     /// The elements; an error if `T` is not of their size.
     pub fn slice<T: AnyBitPattern>(&self) -> Result<&[T]> {
         if size_of::<T>() != element_bytes(self.dtype) {
-            return Err(self.wrong_view::<T>());
+            return Err(wrong_view::<T>(self.dtype));
         }
-        bytemuck::try_cast_slice(self.bytes()).map_err(|_| self.wrong_view::<T>())
+        bytemuck::try_cast_slice(self.bytes()).map_err(|_| wrong_view::<T>(self.dtype))
     }
 
     /// The elements, to be written.
     pub fn slice_mut<T: AnyBitPattern + NoUninit>(&mut self) -> Result<&mut [T]> {
-        let wrong = self.wrong_view::<T>();
-        if size_of::<T>() != element_bytes(self.dtype) {
-            return Err(wrong);
+        let dtype = self.dtype;
+        if size_of::<T>() != element_bytes(dtype) {
+            return Err(wrong_view::<T>(dtype));
         }
-        bytemuck::try_cast_slice_mut(self.bytes_mut()?).map_err(|_| wrong)
-    }
-
-    fn wrong_view<T>(&self) -> crate::Error {
-        err!(Internal, "elements of type {} are read as {}", self.dtype, std::any::type_name::<T>())
+        bytemuck::try_cast_slice_mut(self.bytes_mut()?).map_err(|_| wrong_view::<T>(dtype))
     }
 
     /// The elements of a string tensor.
@@ -312,4 +308,9 @@ impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {:?}", self.dtype, self.dims)
     }
+}
+
+#[cold]
+fn wrong_view<T>(dtype: DataType) -> crate::Error {
+    err!(Internal, "elements of type {dtype} are read as {}", std::any::type_name::<T>())
 }

@@ -335,10 +335,10 @@ fn polynomial<A: Arithmetic, const N: usize>(x: f32, coefficients: &[f32; N]) ->
 }
 
 /// Adding and taking away 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
-const ROUNDER: f32 = 12_582_912.0;
+pub const ROUNDER: f32 = 12_582_912.0;
 /// ln 2 in two parts; the first has few enough bits that its product with an exponent is exact.
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub const LN2_HIGH: f32 = 0.693_359_4;
+pub const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// 2^n for -126 <= n <= 127, where `shifted` is n + ROUNDER.
 #[inline(always)]
@@ -439,7 +439,7 @@ pub fn erf_f64(x: f64) -> f64 {
 }
 
 /// (e^r - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2].
-const EXP: [f32; 6] =
+pub const EXP: [f32; 6] =
     [5.000_000_082e-1, 1.666_666_679e-1, 4.166_625_833e-2, 8.333_279_879e-3, 1.394_678_862e-3, 1.991_005_261e-4];
 /// (tanh x - x) / x^3 over x^2, for |x| < 0.625.
 const TANH: [f32; 5] = [-3.333_328_132e-1, 1.333_143_257e-1, -5.373_921_193e-2, 2.063_801_626e-2, -5.704_194_917e-3];

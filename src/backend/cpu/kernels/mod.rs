@@ -13,6 +13,7 @@ pub mod minifloat;
 pub mod movement;
 pub mod planes;
 pub mod program;
+pub mod registers;
 pub mod rows;
 pub mod simd;
 pub mod vector;

@@ -5,9 +5,11 @@
 use super::broadcast::{self, Walk};
 use super::elementwise::{Operand, Zip};
 use super::lane::Lane;
+use super::registers::{self, Arg, Op, Registers, repeated};
 use super::simd::vectorize;
 use crate::Result;
 use crate::backend::cpu::tensor::Tensor;
+use crate::model::DataType;
 use std::cell::RefCell;
 
 /// A change of values in place.
@@ -15,10 +17,10 @@ pub type Unary = Box<dyn Fn(&mut [f32]) + Send + Sync>;
 
 /// What an operator does to the elements of FP32 or half tensors, in FP32.
 pub enum Stage {
-    /// Changes values in place: input 0.
-    Unary(Unary),
+    /// Changes values in place: input 0. In registers, where it is known there.
+    Unary(Unary, Option<Op>),
     /// Makes a value of two: inputs 0 and 1, broadcast.
-    Binary(Zip<f32, f32>),
+    Binary(Zip<f32, f32>, Option<Op>),
     /// Factor and addend of each channel: input 0. Channels are dimension 1, or the last one.
     Channels { factors: Vec<f32>, addends: Vec<f32>, last: bool },
 }
@@ -61,6 +63,8 @@ pub struct Program<'a, T> {
     fresh: bool,
     /// A buffer for each value that is needed after the next stage.
     kept: Vec<Option<usize>>,
+    /// The same stages in registers, where they are known there.
+    registers: Option<Registers<'a>>,
 }
 
 struct Bound<'a, T> {
@@ -121,12 +125,58 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
             }
             stages.push(Bound { stage: call.stage, inputs });
         }
-        Ok(Some(Program { stages, fresh, kept }))
+        let registers = in_registers(&stages, &kept, fresh);
+        Ok(Some(Program { stages, fresh, kept, registers }))
     }
+}
+
+/// The stages in registers. Operands of FP32 and FP16 are read there; BF16 is rounded in pieces.
+fn in_registers<'a, T: Lane<C = f32>>(
+    stages: &[Bound<'a, T>],
+    kept: &[Option<usize>],
+    fresh: bool,
+) -> Option<Registers<'a>> {
+    let known = |b: &Bound<T>| match b.stage {
+        Stage::Unary(_, op) | Stage::Binary(_, op) => *op,
+        Stage::Channels { last, .. } => last.then_some(Op::Affine),
+    };
+    if !matches!(T::DTYPE, DataType::Float32 | DataType::Float16) || !stages.iter().all(|b| known(b).is_some()) {
+        return None;
+    }
+    let mut row = 0;
+    let mut ops = Vec::with_capacity(stages.len());
+    for (i, bound) in stages.iter().enumerate() {
+        let mut arg = |source: &Source<'a, T>| match source {
+            Source::Value(v) if *v == i => Some(Arg::Current),
+            Source::Value(v) => kept[*v].map(Arg::Kept),
+            Source::One(v) => Some(Arg::One(*v)),
+            Source::Tensor(all, walk) => Arg::of(all, walk, &mut row),
+            Source::Places(_) => None,
+        };
+        let [first, second] = &bound.inputs;
+        let args = match bound.stage {
+            Stage::Unary(..) => [arg(first)?, Arg::Current, Arg::Current],
+            Stage::Binary(..) => [arg(first)?, arg(second)?, Arg::Current],
+            Stage::Channels { factors, addends, .. } => {
+                let first = arg(first)?;
+                if row != 0 && row != factors.len() {
+                    return None;
+                }
+                row = factors.len();
+                [first, Arg::Row(repeated(factors.clone())), Arg::Row(repeated(addends.clone()))]
+            }
+        };
+        ops.push(registers::Bound { op: known(bound)?, args, keep: kept[i + 1] });
+    }
+    let half = T::DTYPE == DataType::Float16;
+    Some(Registers { ops, half, fresh, keep: kept[0], row }).filter(|r| !r.ops.is_empty())
 }
 
 impl<T: Lane<C = f32>> Finish for Program<'_, T> {
     fn apply(&self, at: usize, values: &mut [f32]) {
+        if let Some(registers) = &self.registers {
+            return registers.apply(at, values);
+        }
         BUFFERS.with_borrow_mut(|buffers| {
             for (i, values) in values.chunks_mut(CHUNK).enumerate() {
                 self.chunk(at + i * CHUNK, values, buffers);
@@ -159,7 +209,7 @@ impl<T: Lane<C = f32>> Program<'_, T> {
         for (i, bound) in self.stages.iter().enumerate() {
             let keep = |v: usize| self.kept[v].unwrap_or_default();
             match (bound.stage, &bound.inputs) {
-                (Stage::Unary(f), [from, _]) => {
+                (Stage::Unary(f, _), [from, _]) => {
                     if let Source::Value(v) = from
                         && *v != i
                     {
@@ -181,7 +231,7 @@ impl<T: Lane<C = f32>> Program<'_, T> {
                         });
                     }
                 }
-                (Stage::Binary(f), inputs) => {
+                (Stage::Binary(f, _), inputs) => {
                     // The value of the stage before is read from a copy, because the result takes its place.
                     let reads = |v: usize| {
                         matches!(inputs, [Source::Value(a), _] if *a == v)
@@ -274,3 +324,6 @@ fn affine(values: &mut [f32], factors: &[f32], addends: &[f32], each: bool) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

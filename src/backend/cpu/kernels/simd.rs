@@ -3,11 +3,9 @@
 //! one step where it can.
 #![allow(unsafe_code)] // calls of functions compiled for features that were checked first
 
-use super::math::Arithmetic;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "x86_64")]
 use super::math::Fused;
-#[cfg(not(target_arch = "aarch64"))]
-use super::math::Separate;
+use super::math::{Arithmetic, Separate};
 #[cfg(target_arch = "x86_64")]
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -60,10 +58,6 @@ pub fn calculate(work: impl Calculation) {
             return unsafe { calculate_with_avx2(work) };
         }
     }
-    // Every 64-bit ARM processor adds products in one instruction.
-    #[cfg(target_arch = "aarch64")]
-    work.run::<Fused>();
-    #[cfg(not(target_arch = "aarch64"))]
     work.run::<Separate>();
 }
 

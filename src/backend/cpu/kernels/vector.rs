@@ -9,6 +9,7 @@ use super::math::Float;
 use super::simd;
 #[cfg(target_arch = "x86_64")]
 use crate::model::DataType;
+use half::f16;
 
 /// A set of vector instructions for one float type.
 ///
@@ -39,6 +40,63 @@ pub trait Vector: Copy {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// a * b.
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// a / b.
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `limit` where it is above v, else v; NaN stays.
+    unsafe fn at_least(limit: Self::V, v: Self::V) -> Self::V;
+    /// `limit` where it is below v, else v; NaN stays.
+    unsafe fn at_most(limit: Self::V, v: Self::V) -> Self::V;
+    /// The first `n` elements, zeros behind.
+    unsafe fn load_first(from: *const Self::F, n: usize) -> Self::V;
+    /// The first `n` elements to memory.
+    unsafe fn store_first(to: *mut Self::F, v: Self::V, n: usize);
+    /// Work with these instructions, as a call of its own: what is large is compiled once.
+    unsafe fn call(work: impl Work<Self::F>);
+}
+
+/// What FP32 vectors can do beside.
+pub trait Single: Vector<F = f32> {
+    /// Rounds to FP16, to nearest even, and widens again.
+    unsafe fn round_half(v: Self::V) -> Self::V;
+    /// The other sign.
+    unsafe fn neg(v: Self::V) -> Self::V;
+    /// 2^n, where n stands in the low bits of the number ([`super::math`] puts it there).
+    unsafe fn power_of_two(v: Self::V) -> Self::V;
+}
+
+/// Work on FP32 vectors.
+pub trait SingleWork {
+    /// Does it.
+    fn run<X: Single>(self);
+}
+
+/// Does the work with the widest FP32 vectors of this processor.
+#[inline]
+pub fn dispatch_single(work: impl SingleWork) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if simd::has_avx512() && allowed::<Avx512>() {
+            // SAFETY: the features have just been checked.
+            return unsafe { single_with_avx512(work) };
+        }
+        if simd::has_avx2() && allowed::<Avx2>() {
+            // SAFETY: the features have just been checked.
+            return unsafe { single_with_avx2(work) };
+        }
+    }
+    work.run::<Plain<f32>>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+fn single_with_avx512(work: impl SingleWork) {
+    work.run::<Avx512>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn single_with_avx2(work: impl SingleWork) {
+    work.run::<Avx2>();
 }
 
 /// Columns of a panel of weights: two vectors.
@@ -113,12 +171,14 @@ pub fn panel_width<F: Dispatch>() -> usize {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+#[inline(never)]
 fn with_avx512(work: impl Work<f32>) {
     work.run::<Avx512>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)]
 fn with_avx2(work: impl Work<f32>) {
     work.run::<Avx2>();
 }
@@ -167,117 +227,50 @@ impl<F: Float> Vector for Plain<F> {
     unsafe fn mul(a: [F; 4], b: [F; 4]) -> [F; 4] {
         std::array::from_fn(|i| a[i] * b[i])
     }
+    #[inline(always)]
+    unsafe fn div(a: [F; 4], b: [F; 4]) -> [F; 4] {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn at_least(limit: [F; 4], v: [F; 4]) -> [F; 4] {
+        std::array::from_fn(|i| if limit[i] > v[i] { limit[i] } else { v[i] })
+    }
+    #[inline(always)]
+    unsafe fn at_most(limit: [F; 4], v: [F; 4]) -> [F; 4] {
+        std::array::from_fn(|i| if limit[i] < v[i] { limit[i] } else { v[i] })
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const F, n: usize) -> [F; 4] {
+        // SAFETY: the caller's promise.
+        std::array::from_fn(|i| if i < n { unsafe { *from.add(i) } } else { F::ZERO })
+    }
+    #[inline(always)]
+    unsafe fn store_first(to: *mut F, v: [F; 4], n: usize) {
+        // SAFETY: the caller's promise.
+        v.iter().take(n).enumerate().for_each(|(i, &v)| unsafe { *to.add(i) = v });
+    }
+    #[inline(never)]
+    unsafe fn call(work: impl Work<F>) {
+        work.run::<Self>();
+    }
 }
 
+impl Single for Plain<f32> {
+    #[inline(always)]
+    unsafe fn round_half(v: [f32; 4]) -> [f32; 4] {
+        v.map(|v| f16::from_f32(v).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn neg(v: [f32; 4]) -> [f32; 4] {
+        v.map(|v| -v)
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(v: [f32; 4]) -> [f32; 4] {
+        v.map(|v| f32::from_bits(v.to_bits().wrapping_add(127) << 23))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{DataType, Lane, Vector};
-    use std::arch::x86_64::*;
-
-    /// Eight numbers in sixteen registers.
-    #[derive(Clone, Copy)]
-    pub struct Avx2;
-    /// Sixteen numbers in thirty-two registers.
-    #[derive(Clone, Copy)]
-    pub struct Avx512;
-
-    // SAFETY of all methods: the caller promises the instructions and the elements.
-    impl Vector for Avx2 {
-        type F = f32;
-        type V = __m256;
-        const N: usize = 8;
-        const ROWS: usize = 6;
-        #[inline(always)]
-        unsafe fn zero() -> __m256 {
-            unsafe { _mm256_setzero_ps() }
-        }
-        #[inline(always)]
-        unsafe fn splat(v: *const f32) -> __m256 {
-            unsafe { _mm256_broadcast_ss(&*v) }
-        }
-        #[inline(always)]
-        unsafe fn load<T: Lane<C = f32>>(from: *const T) -> __m256 {
-            unsafe {
-                match T::DTYPE {
-                    DataType::Float16 => _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
-                    DataType::Bfloat16 => {
-                        let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-                        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-                    }
-                    _ => _mm256_loadu_ps(from.cast()),
-                }
-            }
-        }
-        #[inline(always)]
-        unsafe fn store(to: *mut f32, v: __m256) {
-            unsafe { _mm256_storeu_ps(to, v) }
-        }
-        #[inline(always)]
-        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-            unsafe { _mm256_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        unsafe fn add(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_add_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn sub(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_sub_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn mul(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_mul_ps(a, b) }
-        }
-    }
-
-    impl Vector for Avx512 {
-        type F = f32;
-        type V = __m512;
-        const N: usize = 16;
-        const ROWS: usize = 12;
-        #[inline(always)]
-        unsafe fn zero() -> __m512 {
-            unsafe { _mm512_setzero_ps() }
-        }
-        #[inline(always)]
-        unsafe fn splat(v: *const f32) -> __m512 {
-            unsafe { _mm512_set1_ps(*v) }
-        }
-        #[inline(always)]
-        unsafe fn load<T: Lane<C = f32>>(from: *const T) -> __m512 {
-            unsafe {
-                match T::DTYPE {
-                    DataType::Float16 => _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())),
-                    DataType::Bfloat16 => {
-                        let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
-                        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-                    }
-                    _ => _mm512_loadu_ps(from.cast()),
-                }
-            }
-        }
-        #[inline(always)]
-        unsafe fn store(to: *mut f32, v: __m512) {
-            unsafe { _mm512_storeu_ps(to, v) }
-        }
-        #[inline(always)]
-        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-            unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        unsafe fn add(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_add_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_sub_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_mul_ps(a, b) }
-        }
-    }
-}

@@ -149,8 +149,8 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
             let Some(first) = side(part.inputs.first().copied().flatten())? else { return Ok(None) };
             let (action, second) = match (part.kernel.row_reduction(), part.kernel.stage()) {
                 (Some(r), _) if r.is_last_of(dims.len()) => (Action::Reduce(r), Side::One(0.0)),
-                (None, Some(Stage::Unary(f))) => (Action::Unary(f), Side::One(0.0)),
-                (None, Some(Stage::Binary(f))) => match side(part.inputs.get(1).copied().flatten())? {
+                (None, Some(Stage::Unary(f, _))) => (Action::Unary(f), Side::One(0.0)),
+                (None, Some(Stage::Binary(f, _))) => match side(part.inputs.get(1).copied().flatten())? {
                     Some(second) => (Action::Binary(*f), second),
                     None => return Ok(None),
                 },

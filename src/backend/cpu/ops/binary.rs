@@ -7,6 +7,7 @@ use crate::backend::cpu::kernels::elementwise::{Operand, Zip, apply, cast_float,
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, is_narrow, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
+use crate::backend::cpu::kernels::registers;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
 use crate::model::DataType::{self, Bool, Float32, Float64, Int64};
@@ -82,7 +83,7 @@ fn arithmetic(cx: &NodeCx) -> Built {
     };
     let stage = match op {
         Op::Pow => constant_power(cx),
-        _ => float_loop::<f32>(op).map(Stage::Binary),
+        _ => float_loop::<f32>(op).map(|f| Stage::Binary(f, in_registers(op))),
     };
     let kernel = tensor_kernel(move |cx, inputs| {
         let (a, mut b) = (inputs.take(0)?, inputs.take(1)?);
@@ -102,14 +103,26 @@ fn constant_power(cx: &NodeCx) -> Option<Stage> {
     let b = cx.constant(1).filter(|b| b.rank() == 0)?;
     let exponent = with_float!(b.dtype(), T => b.slice::<T>().ok()?[0].get().wide(), else _other => return None) as f32;
     let f = special_power::<f32>(exponent).unwrap_or(|a, b, o| apply(a, b, o, f32::pow));
-    Some(Stage::Unary(Box::new(move |values| {
+    let run = Box::new(move |values: &mut [f32]| {
         let mut bases = [0f32; 64];
         for part in values.chunks_mut(64) {
             let bases = &mut bases[..part.len()];
             bases.copy_from_slice(part);
             f(Operand::Many(bases), Operand::One(exponent), part);
         }
-    })))
+    });
+    Some(Stage::Unary(run, None))
+}
+
+/// The operator as stages in registers know it.
+fn in_registers(op: Op) -> Option<registers::Op> {
+    Some(match op {
+        Op::Add => registers::Op::Add,
+        Op::Sub => registers::Op::Sub,
+        Op::Mul => registers::Op::Mul,
+        Op::Div => registers::Op::Div,
+        _ => return None,
+    })
 }
 
 fn calculate(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
@@ -283,7 +296,11 @@ fn variadic(cx: &NodeCx) -> Built {
     };
     let mean = &*name == "Mean";
     cx.check_inputs(1, usize::MAX)?;
-    let stage = if cx.node.inputs.len() == 2 && !mean { float_loop::<f32>(op).map(Stage::Binary) } else { None };
+    let stage = if cx.node.inputs.len() == 2 && !mean {
+        float_loop::<f32>(op).map(|f| Stage::Binary(f, in_registers(op)))
+    } else {
+        None
+    };
     let kernel = tensor_kernel(move |cx, inputs| {
         let count = inputs.len();
         let dtype = inputs.tensor(0)?.dtype();

@@ -105,7 +105,7 @@ impl Fused {
                 let stage = p.kernel.stage()?;
                 let first = (*p.inputs.first()?)?;
                 let second = match stage {
-                    Stage::Binary(_) => (*p.inputs.get(1)?)?,
+                    Stage::Binary(..) => (*p.inputs.get(1)?)?,
                     _ => first,
                 };
                 Some(Call { stage, inputs: [first, second] })

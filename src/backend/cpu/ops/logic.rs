@@ -7,6 +7,7 @@ use crate::backend::cpu::kernels::elementwise::{cast_float, in_place, map};
 use crate::backend::cpu::kernels::lane::{Lane, is_narrow, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
+use crate::backend::cpu::kernels::registers::Op;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
 use crate::model::DataType::{Bool, Float64, Int64};
@@ -123,7 +124,8 @@ fn clip_stage(cx: &NodeCx, limits: Option<(f32, f32)>) -> Option<Stage> {
         Some((low, high)) => (Some(low), Some(high)),
         None => (constant(1)?, constant(2)?),
     };
-    Some(Stage::Unary(Box::new(move |values| limit_values(values, low, high))))
+    let op = Op::Clip(low.unwrap_or(f32::NEG_INFINITY), high.unwrap_or(f32::INFINITY));
+    Some(Stage::Unary(Box::new(move |values| limit_values(values, low, high)), Some(op)))
 }
 
 /// Below `low` becomes `low`, then above `high` becomes `high`; NaN stays.

@@ -6,6 +6,7 @@ use crate::backend::cpu::kernels::elementwise;
 use crate::backend::cpu::kernels::lane::{Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::{Arithmetic, Float};
 use crate::backend::cpu::kernels::program::Stage;
+use crate::backend::cpu::kernels::registers::Op;
 use crate::backend::cpu::kernels::simd::{Calculation, calculate};
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, with_float, with_integer};
@@ -143,8 +144,21 @@ fn build(cx: &NodeCx) -> Built {
     }
     let name = cx.node.op_type.clone();
     let form = f.f32_form;
-    let stage = Stage::Unary(Box::new(move |values| form(values, p)));
+    let stage = Stage::Unary(Box::new(move |values| form(values, p)), in_registers(&name, p));
     staged(Some(stage), tensor_kernel(move |cx, inputs| run(cx, &f, &name, p, inputs.take(0)?)))
+}
+
+/// The function as stages in registers know it.
+fn in_registers(name: &str, p: [f64; 3]) -> Option<Op> {
+    Some(match name {
+        "Relu" => Op::Relu,
+        "Sigmoid" => Op::Sigmoid,
+        // -0, which the loop makes 0, can only come about here.
+        "HardSigmoid" if p[1] == 0.0 => return None,
+        "HardSigmoid" => Op::HardSigmoid(p[0] as f32, p[1] as f32),
+        "HardSwish" => Op::HardSwish,
+        _ => return None,
+    })
 }
 
 fn run(cx: &Cx, f: &Function, name: &str, p: [f64; 3], x: Tensor) -> Result<Tensor> {

@@ -35,10 +35,18 @@ pub struct Dense<'a, T: Lane> {
 
 /// Output places of a task at least, so that reading the weights is a small part of it.
 const LEAST_PLACES: usize = 128;
-/// Floats that a task reads and writes, about: they stay in the second-level cache.
-const TASK: usize = 160 << 10;
-/// Floats that a task writes, about: they are finished while they are in the second-level cache.
-const WRITTEN: usize = 64 << 10;
+/// Floats that a task reads, about: they stay in the second-level cache.
+const TASK: usize = 64 << 10;
+/// Tasks for each thread, so that all are busy to the end.
+const TASKS: usize = 4;
+/// Floats that are finished at a time, about: they are in the first-level cache.
+const FINISHED: usize = 8 << 10;
+/// Places of them at least: for each of them the weights are read again.
+const LEAST_FINISHED: usize = 48;
+/// Weights that stay in the second-level cache while a task goes through its places.
+const AGAIN: usize = 48 << 10;
+/// Panels at least that are worked on together, so that runs of finished values are not too short.
+const TOGETHER: usize = 4;
 
 /// A part of the output: some places of one image and some panels of one group.
 struct Part {
@@ -97,7 +105,7 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         let w = &self.window;
         let [depth, height, width] = w.output;
         let weights = self.weights;
-        let floats = self.channels / weights.groups * w.stride[1] * w.stride[2] + weights.columns;
+        let floats = self.channels / weights.groups * w.stride[1] * w.stride[2];
         let places = (TASK / floats).max(LEAST_PLACES);
         // Long lines are cut; short ones are taken together.
         let lines = (places / width.max(1)).clamp(1, height);
@@ -107,18 +115,32 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         // As many parts as keep all threads busy to the end, if there are that many places.
         let even = |n: usize, most: usize| match threads {
             1 => n,
-            t => n.next_multiple_of(t.div_ceil(fixed.min(t))).min(most),
+            t => {
+                n.max((TASKS * t).div_ceil(fixed).min(most)).next_multiple_of(t.div_ceil(fixed.min(t))).min(most.max(n))
+            }
         };
-        let (bands, cuts) = if height > 1 {
-            (even(bands, height.div_ceil((LEAST_PLACES / 2).div_ceil(width))), cuts)
+        let least = LEAST_PLACES / 2;
+        let (mut bands, mut cuts) = if height > 1 {
+            (even(bands, height.div_ceil(least.div_ceil(width))), cuts)
         } else {
-            (bands, even(cuts, width.div_ceil(LEAST_PLACES / 2)))
+            (bands, even(cuts, width.div_ceil(least)))
         };
+        // Few places: panels are cut too, and places once more where that alone does not come out even.
+        let panels = weights.panels();
+        let mut shares = 1;
+        if threads > 1 && fixed * bands * cuts < 2 * threads {
+            shares = (TASKS * threads).div_ceil(fixed * bands * cuts).min(panels);
+            let share = panels.div_ceil(shares);
+            shares = panels.div_ceil(share);
+            let uneven = !panels.is_multiple_of(share) || !(fixed * bands * cuts * shares).is_multiple_of(threads);
+            if uneven && height > 1 {
+                bands = (bands * threads).min(height);
+            } else if uneven {
+                cuts = (cuts * threads).min(width);
+            }
+        }
         let parts = fixed * bands * cuts;
-        let shares = if threads > 1 && parts < 2 * threads { (4 * threads).div_ceil(parts) } else { 1 };
-        let at_once = height.div_ceil(bands) * width.div_ceil(cuts);
-        let shares = shares.max((at_once * weights.columns).div_ceil(2 * WRITTEN));
-        let share = weights.panels().div_ceil(shares).max(1);
+        let share = panels.div_ceil(shares);
         let mut all = Vec::with_capacity(parts * shares);
         for i in 0..images * depth {
             for band in 0..bands {
@@ -172,58 +194,56 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
             bias.extend_from_slice(&b[channel..channel + columns]);
             bias.resize(columns.next_multiple_of(weights.width), T::C::ZERO);
         }
-        let places = part.rows.len() * part.columns.len();
-        let padded = columns.next_multiple_of(weights.width);
-        let place = |y: usize| {
-            ((part.image * w.output[0] + part.z) * w.output[1] + part.rows.start + y) * w.output[2] + part.columns.start
-        };
-        // Sums go to the output itself where it has the computing type and the places are side by side.
+        // Sums go to the output itself where it has the computing type.
         let direct = T::DTYPE == <T::C as Lane>::DTYPE;
-        let mut sums = if direct { None } else { Some(scratch(places * padded)?) };
-        let (c, c_apart, c_line): (*mut T::C, usize, usize) = match &mut sums {
-            Some(t) => (t.slice_mut::<T::C>()?.as_mut_ptr(), padded, part.columns.len() * padded),
-            None => {
-                // SAFETY: these elements are this part's alone; T is its computing type here.
-                let start = unsafe { out.at(place(0) * all + channel, (places.max(1) - 1) * all + columns) };
-                (start.cast(), all, w.output[2] * all)
-            }
-        };
-        T::C::dispatch(Tiles {
-            source: &source,
-            steps: &steps,
-            stride: [w.stride[1], w.stride[2]],
-            size: [part.rows.len(), part.columns.len()],
-            panels: part.panels.clone().map(|p| weights.panel(part.group, p)).collect(),
-            columns,
-            bias: &bias,
-            c,
-            c_apart,
-            c_line,
-            whole: !direct,
-        });
-        // Whole rows of channels are one piece of memory.
-        let whole = columns == all;
-        for y in 0..part.rows.len() {
-            let at = place(y) * all + channel;
-            let (n, run, pieces) = match whole {
-                true => (part.columns.len() * columns, part.columns.len() * columns, 1),
-                false => (columns, all, part.columns.len()),
-            };
-            for p in 0..pieces {
-                match &mut sums {
+        let (pieces, together) = self.pieces(part);
+        let largest = pieces.iter().map(|(y, x)| y.len() * x.len()).max().unwrap_or(0);
+        let mut sums = if direct { None } else { Some(scratch(largest * columns.min(together * weights.width))?) };
+        for panels in part.panels.clone().step_by(together) {
+            let panels = panels..part.panels.end.min(panels + together);
+            let first = panels.start * weights.width;
+            let columns = weights.columns.min(panels.end * weights.width) - first;
+            let channel = part.group * weights.columns + first;
+            let bias = bias.get(first - part.panels.start * weights.width..).unwrap_or_default();
+            let panels: Vec<&[T]> = panels.map(|p| weights.panel(part.group, p)).collect();
+            for (lines, line) in &pieces {
+                let place = |y: usize| {
+                    ((part.image * w.output[0] + part.z) * w.output[1] + lines.start + y) * w.output[2] + line.start
+                };
+                let (c, c_apart, c_line): (*mut T::C, usize, usize) = match &mut sums {
+                    Some(t) => (t.slice_mut::<T::C>()?.as_mut_ptr(), columns, line.len() * columns),
                     None => {
+                        let len = ((lines.len() - 1) * w.output[2] + line.len() - 1) * all + columns;
                         // SAFETY: these elements are this part's alone; T is its computing type here.
-                        let values = unsafe { std::slice::from_raw_parts_mut(c.add(y * c_line + p * run), n) };
-                        (self.finish)(at + p * run, values);
+                        (unsafe { out.at(place(0) * all + channel, len) }.cast(), all, w.output[2] * all)
                     }
-                    Some(t) => {
-                        let from = &mut t.slice_mut::<T::C>()?[(y * part.columns.len() + p) * padded..];
-                        if whole && padded != columns {
-                            for (i, row) in from.chunks_mut(padded).take(part.columns.len()).enumerate() {
-                                self.store(out, at + i * all, &mut row[..columns]);
+                };
+                let within = [lines.start - part.rows.start, line.start - part.columns.start];
+                T::C::dispatch(Tiles {
+                    source: &source,
+                    steps: &steps,
+                    stride: [w.stride[1], w.stride[2]],
+                    within,
+                    size: [lines.len(), line.len()],
+                    panels: &panels,
+                    columns,
+                    bias,
+                    c,
+                    c_apart,
+                    c_line,
+                });
+                // Whole rows of channels are one piece of memory.
+                let (n, runs) = if columns == all { (line.len() * columns, 1) } else { (columns, line.len()) };
+                for y in 0..lines.len() {
+                    for run in 0..runs {
+                        let at = (place(y) + run) * all + channel;
+                        // SAFETY: these sums are this part's alone, in the output or in its own memory.
+                        unsafe {
+                            let values = std::slice::from_raw_parts_mut(c.add(y * c_line + run * c_apart), n);
+                            (self.finish)(at, values);
+                            if !direct {
+                                out.store(at, values);
                             }
-                        } else {
-                            self.store(out, at + p * run, &mut from[..n]);
                         }
                     }
                 }
@@ -232,10 +252,26 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         Ok(())
     }
 
-    fn store(&self, out: &Shared<T>, at: usize, values: &mut [T::C]) {
-        (self.finish)(at, values);
-        // SAFETY: these elements are this part's alone.
-        unsafe { out.store(at, values) };
+    /// Lines and places that a part finishes at a time, and with how many panels.
+    fn pieces(&self, part: &Part) -> (Vec<(Range<usize>, Range<usize>)>, usize) {
+        let weights = self.weights;
+        let panel = weights.width * weights.steps;
+        let together = (AGAIN / panel).max(TOGETHER);
+        let together = part.panels.len().div_ceil(part.panels.len().div_ceil(together)).max(1);
+        let columns = weights.columns.min(together * weights.width);
+        let places = (FINISHED / columns).max(LEAST_FINISHED);
+        let lines = (places / part.columns.len().max(1)).max(1);
+        let cuts = if lines == 1 { part.columns.len().div_ceil(places) } else { 1 };
+        let mut all = Vec::with_capacity(part.rows.len().div_ceil(lines) * cuts);
+        for y in part.rows.clone().step_by(lines) {
+            for cut in 0..cuts {
+                let [first, end] = [cut, cut + 1].map(|c| part.columns.start + c * part.columns.len() / cuts);
+                if first < end {
+                    all.push((y..part.rows.end.min(y + lines), first..end));
+                }
+            }
+        }
+        (all, together)
     }
 
     /// Input elements that windows side by side reach over.
@@ -282,16 +318,16 @@ struct Tiles<'a, F, T> {
     steps: &'a Steps,
     /// Of lines and of places in a line.
     stride: [usize; 2],
+    /// The first line and place, counted within the part.
+    within: [usize; 2],
     /// Lines, and places in a line.
     size: [usize; 2],
-    panels: Vec<&'a [T]>,
+    panels: &'a [&'a [T]],
     columns: usize,
     bias: &'a [F],
     c: *mut F,
     c_apart: usize,
     c_line: usize,
-    /// There is room for whole panels.
-    whole: bool,
 }
 
 impl<F: Dispatch, T: Lane<C = F>> Work<F> for Tiles<'_, F, T> {
@@ -305,43 +341,30 @@ impl<F: Dispatch, T: Lane<C = F>> Work<F> for Tiles<'_, F, T> {
         let rows = self.source;
         let apart = self.stride[1] * rows.strides[2];
         let line = self.stride[0] * rows.strides[1];
+        let start = rows.start + self.within[0] * line + self.within[1] * apart;
         // What every row reads lies in the memory, and so do all panels.
-        let end = rows.start + (lines - 1) * line + (places - 1) * apart + self.steps.reach;
+        let end = start + (lines - 1) * line + (places - 1) * apart + self.steps.reach;
         assert!(end < rows.values.len() && self.panels.iter().all(|p| p.len() >= self.steps.count * width));
         let cuts = places.div_ceil(X::ROWS);
-        let mut aside = [F::ZERO; MOST];
         for (p, b) in self.panels.iter().enumerate() {
             let columns = width.min(self.columns - p * width);
-            let wide = columns > X::N;
-            let whole = self.whole || columns == width || columns == X::N;
             let bias = self.bias.get(p * width..).filter(|b| b.len() >= width).map_or(std::ptr::null(), <[F]>::as_ptr);
             for y in 0..lines {
                 for cut in 0..cuts {
                     let (first, last) = (cut * places / cuts, (cut + 1) * places / cuts);
-                    let a = rows.values[rows.start + y * line + first * apart..].as_ptr();
-                    // SAFETY: `c` has all lines and places of the part, `columns` wide (whole panels if `whole`); rows and
-                    // panels were checked above; the processor has what the dispatch found.
+                    let a = rows.values[start + y * line + first * apart..].as_ptr();
+                    // SAFETY: `c` has all lines and places, `columns` wide; rows and panels were checked above, the bias has
+                    // whole panels; the processor has what the dispatch found.
                     unsafe {
                         let c = self.c.add(y * self.c_line + first * self.c_apart + p * width);
-                        let (steps, b) = (self.steps, b.as_ptr());
-                        let c_apart = self.c_apart;
-                        let mut t = Tile { a, apart, steps, b, c, c_apart, bias, accumulate: false };
-                        if whole {
-                            tile::<T>(&t, last - first, wide);
-                            continue;
-                        }
-                        (t.c, t.c_apart) = (aside.as_mut_ptr(), width);
-                        tile::<T>(&t, last - first, wide);
-                        for r in 0..last - first {
-                            let to = std::slice::from_raw_parts_mut(c.add(r * self.c_apart), columns);
-                            to.copy_from_slice(&aside[r * width..][..columns]);
-                        }
+                        let (steps, b, c_apart) = (self.steps, b.as_ptr(), self.c_apart);
+                        tile::<X, T>(
+                            &Tile { a, apart, steps, b, c, c_apart, columns, bias, accumulate: false },
+                            last - first,
+                        );
                     }
                 }
             }
         }
     }
 }
-
-/// Elements of the largest tile.
-const MOST: usize = 12 * 32;

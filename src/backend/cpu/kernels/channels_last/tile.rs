@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // vector instructions and raw pointers into checked memory
 
 use super::super::lane::Lane;
-use super::super::vector::{Dispatch, Vector, Work, panel};
+use super::super::vector::{Vector, Work, panel};
 use std::ops::Range;
 
 /// Steps of k that are summed in registers before the sum is added to those before it: the error of long sums stays that
@@ -65,37 +65,40 @@ pub struct Tile<'a, F, T> {
     pub steps: &'a Steps,
     /// The panel: two vectors for each step.
     pub b: *const T,
-    /// Where the sums go: whole vectors.
+    /// Where the sums go.
     pub c: *mut F,
     /// Distance of rows there.
     pub c_apart: usize,
+    /// Columns that go there, at most two vectors.
+    pub columns: usize,
     /// Sums are added to what is there.
     pub accumulate: bool,
     /// What is added at the end, as many as columns; may be null.
     pub bias: *const F,
 }
 
-/// Computes a tile of `rows` rows (at most [`Vector::ROWS`]) and one vector of columns, or two. It is a call of its own, so
-/// that its many forms are compiled once for each type of weights.
+/// Computes a tile of `rows` rows (at most [`Vector::ROWS`]). It is a call of its own, so that its many forms are compiled
+/// once for each type of weights.
 ///
 /// # Safety
-/// Rows, panel, sums and bias are there in full.
-pub unsafe fn tile<T: Lane<C: Dispatch>>(t: &Tile<T::C, T>, rows: usize, wide: bool) {
-    T::C::dispatch(One { tile: t, rows, wide });
+/// Rows, panel, sums and bias (whole vectors) are there in full; the processor has the instructions.
+#[inline(always)]
+pub unsafe fn tile<X: Vector, T: Lane<C = X::F>>(t: &Tile<X::F, T>, rows: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { X::call(One { tile: t, rows }) }
 }
 
 struct One<'a, 'b, T: Lane> {
     tile: &'a Tile<'b, T::C, T>,
     rows: usize,
-    wide: bool,
 }
 
-impl<T: Lane<C: Dispatch>> Work<T::C> for One<'_, '_, T> {
+impl<F, T: Lane<C = F>> Work<F> for One<'_, '_, T> {
     #[inline(always)]
-    fn run<X: Vector<F = T::C>>(self) {
+    fn run<X: Vector<F = F>>(self) {
         // SAFETY: what the caller of `tile` promises; the processor has what the dispatch found.
         unsafe {
-            match self.wide {
+            match self.tile.columns > X::N {
                 true => of_rows::<X, T, 2>(self.tile, self.rows),
                 false => of_rows::<X, T, 1>(self.tile, self.rows),
             }
@@ -178,14 +181,25 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
                     b = b.add(width);
                 }
             }
+            // Columns of the last vector.
+            let rest = t.columns - (V - 1) * X::N;
             each_row!(ROW < R, {
                 for (v, &sum) in sums[ROW].iter().enumerate() {
                     let c = t.c.add(ROW * t.c_apart + v * X::N);
-                    let mut sum = if i > 0 || t.accumulate { X::add(X::load(c.cast_const()), sum) } else { sum };
+                    let n = if v + 1 == V { rest } else { X::N };
+                    let mut sum = match i > 0 || t.accumulate {
+                        true if n < X::N => X::add(X::load_first(c.cast_const(), n), sum),
+                        true => X::add(X::load(c.cast_const()), sum),
+                        false => sum,
+                    };
                     if i == last && !t.bias.is_null() {
                         sum = X::add(sum, X::load(t.bias.add(v * X::N)));
                     }
-                    X::store(c, sum);
+                    if n < X::N {
+                        X::store_first(c, sum, n);
+                    } else {
+                        X::store(c, sum);
+                    }
                 }
             });
         }

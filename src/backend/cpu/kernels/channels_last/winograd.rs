@@ -224,11 +224,12 @@ impl<T: Lane<C: Dispatch>> Work<T::C> for Tiles<'_, '_, T> {
                             // SAFETY: as above.
                             c: unsafe { sums.add(from * width) },
                             c_apart: width,
+                            columns,
                             accumulate: first > 0,
                             bias: std::ptr::null(),
                         };
                         // SAFETY: as above.
-                        unsafe { tile::<T::C>(&t, end - from, columns > X::N) };
+                        unsafe { tile::<X, T::C>(&t, end - from) };
                     }
                 }
             }

@@ -1,0 +1,348 @@
+//! The common elementwise operators of a fused step, all of them in registers: a few vectors of values are read once, go
+//! through every stage, with the rounding of the tensors' type after each, and are written once. The results are those of
+//! the operators' own loops, bit for bit; what is not known here goes through `program` in pieces.
+#![allow(unsafe_code)] // vector instructions over slices that are checked, and operands with room for whole vectors
+
+use super::broadcast::Walk;
+use super::lane::Lane;
+use super::math::{EXP, LN2_HIGH, LN2_LOW, ROUNDER};
+use super::program::MAX_KEPT;
+use super::vector::{Single, SingleWork, dispatch_single};
+use half::f16;
+
+/// An operator that is known here.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Op {
+    /// The larger of 0 and the value.
+    Relu,
+    /// Between two limits.
+    Clip(f32, f32),
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// x * a + b between 0 and 1.
+    HardSigmoid(f32, f32),
+    /// x times the HardSigmoid with 1/6 and 1/2.
+    HardSwish,
+    /// Sum.
+    Add,
+    /// Difference.
+    Sub,
+    /// Product.
+    Mul,
+    /// Quotient.
+    Div,
+    /// First input times the second, plus the third.
+    Affine,
+}
+
+/// Where an operator finds an input.
+pub enum Arg<'a> {
+    /// What the operator before made, or what came in.
+    Current,
+    /// A kept value, by number.
+    Kept(usize),
+    /// The same for all.
+    One(f32),
+    /// A value for each element.
+    Each(&'a [f32]),
+    /// The same, of halves.
+    EachHalf(&'a [f16]),
+    /// A row that is repeated, see [`repeated`].
+    Row(Vec<f32>),
+}
+
+/// An operator with its inputs.
+pub struct Bound<'a> {
+    /// What it does.
+    pub op: Op,
+    /// Its inputs; those that it has not are not looked at.
+    pub args: [Arg<'a>; 3],
+    /// Where its result is kept for later.
+    pub keep: Option<usize>,
+}
+
+/// Operators bound to the tensors of one run.
+pub struct Registers<'a> {
+    /// In order.
+    pub ops: Vec<Bound<'a>>,
+    /// Values are rounded to FP16 after each operator but the last, whose result is rounded when it is stored.
+    pub half: bool,
+    /// The values that come in are rounded too.
+    pub fresh: bool,
+    /// Where the values that come in are kept.
+    pub keep: Option<usize>,
+    /// Length of the rows that are repeated.
+    pub row: usize,
+}
+
+/// Vectors that go through all stages together.
+const TOGETHER: usize = 4;
+/// Elements of them at most.
+const MOST: usize = TOGETHER * 16;
+
+/// A row, repeated so that from each of its elements on a whole block can be read.
+pub fn repeated(mut row: Vec<f32>) -> Vec<f32> {
+    row.reserve_exact(MOST);
+    for i in 0..MOST {
+        // As it grows, this is element i modulo n.
+        row.push(row[i]);
+    }
+    row
+}
+
+impl<'a> Arg<'a> {
+    /// A tensor's elements as an operand; `None` if it is none of the kinds above. `row` is the length of the rows so far, 0
+    /// if there are none.
+    pub fn of<T: Lane<C = f32>>(all: &'a [T], walk: &Walk<1>, row: &mut usize) -> Option<Arg<'a>> {
+        match (walk.dims(), walk.inner_strides()) {
+            ([_], [1]) if all.len() == walk.inner() => T::direct(all)
+                .map(Arg::Each)
+                .or_else(|| (T::DTYPE == f16::DTYPE).then(|| Arg::EachHalf(bytemuck::cast_slice(all)))),
+            ([_, n], [1]) if walk.strides(0) == [0] && all.len() == *n && (*row == 0 || row == n) => {
+                *row = *n;
+                let mut wide = vec![0.0; *n];
+                T::widen(all, &mut wide);
+                Some(Arg::Row(repeated(wide)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Registers<'_> {
+    /// Works on the values of the elements from `at` on.
+    pub fn apply(&self, at: usize, values: &mut [f32]) {
+        dispatch_single(Run { of: self, at, values });
+    }
+}
+
+struct Run<'a, 'p> {
+    of: &'a Registers<'p>,
+    at: usize,
+    values: &'a mut [f32],
+}
+
+impl SingleWork for Run<'_, '_> {
+    #[inline(always)]
+    fn run<X: Single>(self) {
+        let Run { of, at, values } = self;
+        let n = values.len();
+        for bound in &of.ops {
+            for arg in &bound.args {
+                match arg {
+                    Arg::Each(all) => assert!(at + n <= all.len()),
+                    Arg::EachHalf(all) => assert!(at + n <= all.len()),
+                    Arg::Row(row) => assert!(row.len() >= of.row + MOST),
+                    Arg::Kept(k) => assert!(*k < MAX_KEPT),
+                    Arg::Current | Arg::One(_) => {}
+                }
+            }
+        }
+        let mut place = if of.row == 0 { 0 } else { at % of.row };
+        let mut i = 0;
+        while i < n {
+            // SAFETY: operands have as many elements as the values (asserted above), rows a block more; the processor has what
+            // the dispatch found.
+            let done = unsafe {
+                let values = values.as_mut_ptr().add(i);
+                let b = Block { of, at: at + i, place };
+                match n - i {
+                    left if left >= TOGETHER * X::N => b.whole::<X, TOGETHER>(values),
+                    left if left >= X::N => b.whole::<X, 1>(values),
+                    left => b.rest::<X>(values, left),
+                }
+            };
+            i += done;
+            place += done;
+            if place >= of.row && of.row > 0 {
+                place %= of.row;
+            }
+        }
+    }
+}
+
+/// Some vectors of values, from element `at` of the output on, which is element `place` of the rows.
+struct Block<'a, 'p> {
+    of: &'a Registers<'p>,
+    at: usize,
+    place: usize,
+}
+
+impl Block<'_, '_> {
+    #[inline(always)]
+    unsafe fn whole<X: Single, const U: usize>(&self, values: *mut f32) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut v = [X::zero(); U];
+            for (u, v) in v.iter_mut().enumerate() {
+                *v = X::load(values.add(u * X::N));
+            }
+            v = self.stages::<X, U>(v, X::N);
+            for (u, &v) in v.iter().enumerate() {
+                X::store(values.add(u * X::N), v);
+            }
+        }
+        U * X::N
+    }
+
+    /// Fewer values than a vector has.
+    #[inline(always)]
+    unsafe fn rest<X: Single>(&self, values: *mut f32, n: usize) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [v] = self.stages::<X, 1>([X::load_first(values, n)], n);
+            X::store_first(values, v, n);
+        }
+        n
+    }
+
+    #[inline(always)]
+    unsafe fn stages<X: Single, const U: usize>(&self, mut v: [X::V; U], n: usize) -> [X::V; U] {
+        let of = self.of;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut kept = [[X::zero(); U]; MAX_KEPT];
+            if of.half && of.fresh {
+                v = rounded::<X, U>(v);
+            }
+            if let Some(k) = of.keep {
+                kept[k] = v;
+            }
+            let last = of.ops.len() - 1;
+            for (i, bound) in of.ops.iter().enumerate() {
+                let a = self.arg::<X, U>(&bound.args[0], v, &kept, n);
+                v = match bound.op {
+                    Op::Relu => limited::<X, U>(a, 0.0, f32::INFINITY),
+                    Op::Clip(low, high) => limited::<X, U>(a, low, high),
+                    Op::Sigmoid => sigmoid::<X, U>(a),
+                    Op::HardSigmoid(factor, addend) => hard_sigmoid::<X, U>(a, factor, addend),
+                    Op::HardSwish => {
+                        let mut s = hard_sigmoid::<X, U>(a, 1.0 / 6.0, 0.5);
+                        s.iter_mut().zip(a).for_each(|(s, a)| *s = X::mul(a, *s));
+                        s
+                    }
+                    Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Affine => {
+                        let b = self.arg::<X, U>(&bound.args[1], v, &kept, n);
+                        let mut y = a;
+                        match bound.op {
+                            Op::Add => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::add(*y, b)),
+                            Op::Sub => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::sub(*y, b)),
+                            Op::Mul => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::mul(*y, b)),
+                            Op::Div => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::div(*y, b)),
+                            _ => {
+                                let c = self.arg::<X, U>(&bound.args[2], v, &kept, n);
+                                for ((y, b), c) in y.iter_mut().zip(b).zip(c) {
+                                    *y = X::add(X::mul(*y, b), c);
+                                }
+                            }
+                        }
+                        y
+                    }
+                };
+                if of.half && i < last {
+                    v = rounded::<X, U>(v);
+                }
+                if let Some(k) = bound.keep {
+                    kept[k] = v;
+                }
+            }
+        }
+        v
+    }
+
+    #[inline(always)]
+    unsafe fn arg<X: Single, const U: usize>(
+        &self,
+        arg: &Arg,
+        current: [X::V; U],
+        kept: &[[X::V; U]; MAX_KEPT],
+        n: usize,
+    ) -> [X::V; U] {
+        let mut v = current;
+        // SAFETY: the caller's promise; of fewer than a vector, no more than there are is read.
+        unsafe {
+            match arg {
+                Arg::Current => {}
+                Arg::Kept(k) => v = *kept.get_unchecked(*k),
+                Arg::One(one) => v = [X::splat(one); U],
+                Arg::Each(all) if n < X::N => v = [X::load_first(all.as_ptr().add(self.at), n); U],
+                Arg::Each(all) => {
+                    for (u, v) in v.iter_mut().enumerate() {
+                        *v = X::load(all.as_ptr().add(self.at + u * X::N));
+                    }
+                }
+                Arg::EachHalf(all) if n < X::N => {
+                    let mut some = [f16::ZERO; 16];
+                    some[..n].copy_from_slice(&all[self.at..][..n]);
+                    v = [X::load(some.as_ptr()); U];
+                }
+                Arg::EachHalf(all) => {
+                    for (u, v) in v.iter_mut().enumerate() {
+                        *v = X::load(all.as_ptr().add(self.at + u * X::N));
+                    }
+                }
+                Arg::Row(row) => {
+                    for (u, v) in v.iter_mut().enumerate() {
+                        *v = X::load(row.as_ptr().add(self.place + u * X::N));
+                    }
+                }
+            }
+        }
+        v
+    }
+}
+
+// The operators: functions, because closures are not sure to be compiled for the instructions of their caller. Where the
+// operators' own loops round products before they add them, so does this.
+
+#[inline(always)]
+unsafe fn rounded<X: Single, const U: usize>(mut v: [X::V; U]) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    v.iter_mut().for_each(|v| *v = unsafe { X::round_half(*v) });
+    v
+}
+
+#[inline(always)]
+unsafe fn limited<X: Single, const U: usize>(mut v: [X::V; U], low: f32, high: f32) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (low, high) = (X::splat(&low), X::splat(&high));
+        v.iter_mut().for_each(|v| *v = X::at_most(high, X::at_least(low, *v)));
+    }
+    v
+}
+
+#[inline(always)]
+unsafe fn hard_sigmoid<X: Single, const U: usize>(mut v: [X::V; U], factor: f32, addend: f32) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (factor, addend) = (X::splat(&factor), X::splat(&addend));
+        v.iter_mut().for_each(|v| *v = X::add(X::mul(*v, factor), addend));
+        limited::<X, U>(v, 0.0, 1.0)
+    }
+}
+
+/// As `math::sigmoid_f32`.
+#[inline(always)]
+unsafe fn sigmoid<X: Single, const U: usize>(mut v: [X::V; U]) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let one = X::splat(&1.0);
+        let (log2, rounder) = (X::splat(&std::f32::consts::LOG2_E), X::splat(&ROUNDER));
+        let (high, low) = (X::splat(&-LN2_HIGH), X::splat(&-LN2_LOW));
+        v.iter_mut().for_each(|v| *v = X::neg(*v));
+        let t = limited::<X, U>(v, -87.0, 87.0);
+        for (v, t) in v.iter_mut().zip(t) {
+            let shifted = X::fma(t, log2, rounder);
+            let n = X::sub(shifted, rounder);
+            let r = X::fma(n, low, X::fma(n, high, t));
+            let mut p = X::splat(&EXP[5]);
+            for e in EXP[..5].iter().rev() {
+                p = X::fma(p, r, X::splat(e));
+            }
+            let p = X::add(X::fma(X::mul(p, r), r, r), one);
+            *v = X::div(one, X::fma(p, X::power_of_two(shifted), one));
+        }
+    }
+    v
+}
