@@ -46,6 +46,15 @@ struct Driver {
     int (*push)(void *) = get<int (*)(void *)>("cuCtxPushCurrent_v2");
 };
 
+/* Makes the device's primary context current on this thread, as a program of the CUDA runtime has it, and returns it. */
+inline void *enter(const Driver &driver)
+{
+    void *primary = nullptr;
+    if (driver.retain(&primary, 0) != 0 || driver.push(primary) != 0)
+        throw Failure("the device's primary context cannot be entered");
+    return primary;
+}
+
 /* All bytes of a file. */
 inline std::vector<char> bytes_of(const std::string &path)
 {

@@ -86,9 +86,7 @@ int main(int argc, char **argv)
         const int contexts = std::max(arguments.threads, 2);
         Driver driver;
         Engine engine = arguments.load();
-        void *primary = nullptr;
-        driver.retain(&primary, 0);
-        driver.push(primary);
+        enter(driver);
         std::vector<char> plan = plan_of(arguments.engine);
         // Memory for the largest batch, which the smaller ones use too; contexts of both sides are opened in turns.
         int largest = *std::max_element(arguments.batches.begin(), arguments.batches.end());

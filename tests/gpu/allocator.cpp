@@ -214,9 +214,7 @@ int main(int argc, char **argv)
     try {
         const Arguments arguments(argc, argv);
         Driver8 driver;
-        void *primary = nullptr;
-        driver.retain(&primary, 0);
-        driver.push(primary);
+        enter(driver);
         std::vector<char> plan = plan_of(arguments.engine);
         for (const auto &[way, name] : WAYS)
             for (const Circumstances &circumstances : circumstances()) {

@@ -1,8 +1,8 @@
 //! Memory for an output whose size the data decides.
 //!
-//! TensorRT writes such an output where it was last told to, and asks for memory when it likes: TensorRT 8.5 not in every
-//! execution (docs/tensorrt.md has what was measured). So it is only ever given memory of the context's own, which changes
-//! only while it asks, and what it wrote is copied from there to where the caller wants it.
+//! TensorRT writes such an output where it was last told to, and asks for memory when it likes: 8.5.3 in every execution
+//! (docs/tensorrt.md), others perhaps when it grows. So that nothing depends on that, it is only ever given memory of the
+//! context's own, which changes only while it asks, and what it wrote is copied from there to where the caller wants it.
 
 use crate::Result;
 use crate::device::Buffer;

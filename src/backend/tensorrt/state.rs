@@ -299,9 +299,9 @@ impl State {
         Ok(known(self.context.shape(&tensor.c_name)?))
     }
 
-    /// True if the execution to come must be enqueued twice. TensorRT 8.5, asked for an output's shape after an input's was set,
-    /// executes once more for the old shapes where the data decides an output (docs/tensorrt.md). So it is not asked for those
-    /// outputs; where an engine has others too, the first execution is thrown away.
+    /// True if the execution to come must be enqueued twice. Where the data decides an output, TensorRT 8.5 was seen to execute
+    /// once more for the old shapes when it was asked about outputs after an input's shape was set (docs/tensorrt.md). So it is
+    /// not asked for those outputs; where an engine has others too, the first execution is thrown away.
     pub fn must_repeat(&mut self) -> bool {
         let (reshaped, asked) = (std::mem::take(&mut self.reshaped), std::mem::take(&mut self.asked));
         // The first execution of a context is right.
