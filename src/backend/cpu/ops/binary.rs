@@ -370,7 +370,7 @@ const LESS: u8 = 4;
 /// How each pair relates: one loop a type for all comparisons.
 fn relations<T: Lane<C: PartialOrd>>(cx: &Cx, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     zip_to::<T, u8>(cx, a, b, Bool, |a, b, o| {
-        apply(a, b, o, |a, b| u8::from(a == b) * EQUAL | u8::from(a > b) * GREATER | u8::from(a < b) * LESS);
+        apply(a, b, o, |a, b| (u8::from(a == b) * EQUAL) | (u8::from(a > b) * GREATER) | (u8::from(a < b) * LESS));
     })
 }
 
