@@ -78,6 +78,15 @@ impl Error {
         Error(Box::new(Inner { code, domain: ErrorDomain::Mezzo, native: 0, message: message.into() }))
     }
 
+    /// What `err!` makes. A call of its own, off the beaten path: there are thousands of such places, and each would
+    /// format, allocate and clean up on its own otherwise.
+    #[doc(hidden)]
+    #[cold]
+    #[inline(never)]
+    pub fn told(code: ErrorCode, message: fmt::Arguments<'_>) -> Self {
+        Error::new(code, fmt::format(message))
+    }
+
     /// An error of the operating system. `what` says what was tried ("cannot open 'model.onnx'").
     pub fn io(what: impl fmt::Display, err: &std::io::Error) -> Self {
         let code = match err.kind() {
@@ -122,6 +131,7 @@ impl Error {
     }
 
     /// The same error with `context: ` put before the message.
+    #[cold]
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.0.message = format!("{context}: {}", self.0.message);
@@ -155,7 +165,7 @@ impl std::error::Error for Error {}
 #[doc(hidden)]
 macro_rules! err {
     ($code:ident, $($arg:tt)+) => {
-        $crate::error::Error::new($crate::error::ErrorCode::$code, format!($($arg)+))
+        $crate::error::Error::told($crate::error::ErrorCode::$code, format_args!($($arg)+))
     };
 }
 

@@ -200,3 +200,61 @@ fn turned_images_give_what_planes_give() {
     assert_eq!(described.matches("\"Reorder\"").count(), 2, "the input and the output alone: {described}");
     assert_eq!(described.matches("\"Transpose\"").count(), 0, "{described}");
 }
+
+/// Reductions along rows and what is around them, in a random order: the values so far, operands of every shape.
+fn rows_model(seed: u64) -> Model {
+    let mut random = Random(seed);
+    let reduced = |op: &str, x: &str, y: &str, axis: i64| {
+        // With the axes as an attribute, as before opset 18.
+        with(node(op, &[x], &[y]), "axes", AttributeValue::Ints(vec![axis]))
+    };
+    const REDUCTIONS: [&str; 4] = ["ReduceMean", "ReduceMax", "ReduceL2", "ReduceLogSumExp"];
+    let first = *random.one_of::<&str>(&REDUCTIONS);
+    // Some reduce another dimension, and must be taken one by one.
+    let axis = if random.below(8) == 0 { 1 } else { *random.one_of::<i64>(&[-1, 3]) };
+    let mut nodes = vec![reduced(first, "x", "v0", axis)];
+    let count = 3 + random.below(9);
+    for i in 1..=count {
+        let any = |random: &mut Random| match random.below(4) {
+            0 => "x".to_string(),
+            1 => format!("v{}", random.below(i)),
+            _ => format!("v{}", i - 1),
+        };
+        let (a, out) = (any(&mut random), format!("v{i}"));
+        nodes.push(match random.below(6) {
+            0 => node(random.one_of::<&str>(&UNARY), &[&a], &[&out]),
+            1 => reduced(random.one_of::<&str>(&REDUCTIONS), &a, &out, -1),
+            _ => {
+                let op = *random.one_of::<&str>(&["Add", "Sub", "Mul", "Max", "Div"]);
+                let b = if random.below(2) == 0 { any(&mut random) } else { random.one_of(&OUTSIDE).0.to_string() };
+                match random.below(2) == 0 {
+                    true => node(op, &[&b, &a], &[&out]),
+                    false => node(op, &[&a, &b], &[&out]),
+                }
+            }
+        });
+    }
+    // All of them are needed, so that none is left out.
+    nodes.push(node("Add", &["x", &format!("v{count}")], &["y"]));
+    let initializers = OUTSIDE.iter().map(|(name, dims)| constant(&mut random, name, dims)).collect();
+    let info = |name: &str| {
+        let dims = Some(DIMS.iter().map(|&d| Dim::known(d as i64)).collect());
+        ValueInfo::new(name, ValueType::tensor(DataType::Float32, dims))
+    };
+    let made = model(nodes, initializers);
+    Model { graph: Graph { inputs: vec![info("x")], outputs: vec![info("y")], ..made.graph }, ..made }
+}
+
+#[test]
+fn rows_give_what_their_operators_give() {
+    let mut fewer = 0;
+    for seed in 0..150 {
+        let model = rows_model(seed);
+        let input = numbers(&mut Random(seed + 2000), DIMS.iter().product());
+        for threads in [1, 3] {
+            fewer += same(seed, &model, &input, threads);
+            fewer += same(seed, &half(&model).model, &input, threads);
+        }
+    }
+    assert!(fewer > 600, "only {fewer} operators were fused");
+}

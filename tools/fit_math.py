@@ -46,7 +46,9 @@ def main():
     x = np.sqrt(s)
     show("ERF_SMALL", "erf(x) / x over x^2, for |x| < 0.9.", fit(s, erf(x) / x, np.ones_like(x), 6, 0, 0.9**2))
     x = nodes(0.9, 4.0)
-    show("ERF_LARGE", "ln(1 - erf x) for 0.9 <= x <= 4.", fit(x, np.log(erfc(x)), erfc(x), 7, 0.9, 4.0))
+    show("ERF_LARGE", "log2(1 - erf x) for 0.9 <= x <= 4.", fit(x, np.log2(erfc(x)), erfc(x), 7, 0.9, 4.0))
+    r = nodes(-0.501, 0.501)
+    show("EXP2", "2^r on [-1/2, 1/2].", fit(r, np.exp2(r), np.exp2(-r), 5, -0.501, 0.501))
 
 
 if __name__ == "__main__":

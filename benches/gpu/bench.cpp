@@ -147,9 +147,7 @@ int main(int argc, char **argv)
         const Arguments arguments(argc, argv);
         Driver driver;
         Engine engine = arguments.load();
-        void *primary = nullptr;
-        driver.retain(&primary, 0);
-        driver.push(primary);
+        void *primary = enter(driver);
         std::string file = arguments.nvinfer();
         std::vector<char> plan = plan_of(arguments.engine);
         // A context of its own for the bare graph, since a context's graph and its enqueues share memory.

@@ -42,9 +42,7 @@ int main(int argc, char **argv)
         const Arguments arguments(argc, argv);
         Driver driver;
         Engine engine = arguments.load();
-        void *primary = nullptr;
-        driver.retain(&primary, 0);
-        driver.push(primary);
+        enter(driver);
         std::vector<char> plan = plan_of(arguments.engine);
         Memory memory = memory_for(engine.get(), arguments.at(arguments.batches.front()));
         auto stream = MAKE(Stream, mezzo_stream_new, size_t(0), 0);

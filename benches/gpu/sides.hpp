@@ -46,6 +46,15 @@ struct Driver {
     int (*push)(void *) = get<int (*)(void *)>("cuCtxPushCurrent_v2");
 };
 
+/* Makes the device's primary context current on this thread, as a program of the CUDA runtime has it, and returns it. */
+inline void *enter(const Driver &driver)
+{
+    void *primary = nullptr;
+    if (driver.retain(&primary, 0) != 0 || driver.push(primary) != 0)
+        throw Failure("the device's primary context cannot be entered");
+    return primary;
+}
+
 /* All bytes of a file. */
 inline std::vector<char> bytes_of(const std::string &path)
 {
@@ -121,15 +130,20 @@ inline Memory memory_for(const mezzo_engine_t *engine, const Shapes &shapes)
     return memory;
 }
 
+inline void bind_side(mezzo_context_t *context, const Memory &memory)
+{
+    for (const Io &io : memory.inputs) {
+        MUST(mezzo_context_bind_buffer(context, io.name.c_str(), io.device.get(), 0));
+        MUST(mezzo_context_set_input_shape(context, io.name.c_str(), io.dims.data(), io.dims.size()));
+    }
+    for (const Io &io : memory.outputs)
+        MUST(mezzo_context_bind_buffer(context, io.name.c_str(), io.device.get(), 0));
+}
+
 inline Context mezzo_side(const mezzo_engine_t *engine, const Memory &memory)
 {
     auto context = MAKE(Context, mezzo_context_new, engine);
-    for (const Io &io : memory.inputs) {
-        MUST(mezzo_context_bind_buffer(context.get(), io.name.c_str(), io.device.get(), 0));
-        MUST(mezzo_context_set_input_shape(context.get(), io.name.c_str(), io.dims.data(), io.dims.size()));
-    }
-    for (const Io &io : memory.outputs)
-        MUST(mezzo_context_bind_buffer(context.get(), io.name.c_str(), io.device.get(), 0));
+    bind_side(context.get(), memory);
     return context;
 }
 

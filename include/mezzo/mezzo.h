@@ -2122,10 +2122,12 @@ mezzo_error_t *mezzo_context_run(mezzo_context_t *context,
 ///
 /// What the work uses stays alive until it is done, whatever is freed or bound meanwhile; the memory of inputs must not be
 /// written before. Executions of one context follow one another on the device, on whatever streams they are enqueued. Outputs
-/// whose size only the data decides make the call wait for the device. The stream may be captured into a graph by the
+/// whose size only the data decides make the call wait for the device, and are copied to where they are bound; where too little
+/// is bound, the call fails with MEZZO_ERROR_SIZE_MISMATCH after the execution. The stream may be captured into a graph by the
 /// caller; the context and what is bound must then outlive the graph.
 ///
-/// Errors: those of mezzo_context_run() before anything is enqueued; MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu";
+/// Errors: those of mezzo_context_run() before anything is enqueued; MEZZO_ERROR_UNSUPPORTED for engines of the backend "cpu", and
+/// during a capture if the data decides the size of an output;
 /// MEZZO_ERROR_INVALID_ARGUMENT for memory on the host or on another device.
 MEZZO_API
 MEZZO_NODISCARD

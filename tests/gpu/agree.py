@@ -191,7 +191,7 @@ def main():
     arguments = parser.parse_args()
     failed = 0
     for spec in (s for s in SPECS.values() if s.name in arguments.only):
-        path = model_of(spec.name, arguments.models, arguments.published)
+        path = model_of(spec, arguments.models, arguments.published)
         if path is None or not spec.engine(arguments.engines, "fp16").exists():
             print(json.dumps({"model": spec.name, "skipped": "no model" if path is None else "no FP16 engine"}), flush=True)
             continue

@@ -16,7 +16,8 @@ compile() {
         -Wl,-rpath,'$ORIGIN'
 }
 compile suite tests/gpu/suite.cpp tests/gpu/shapes.cpp tests/gpu/sharing.cpp tests/gpu/files.cpp
-for program in bench host load; do
+compile allocator tests/gpu/allocator.cpp
+for program in bench host load turns; do
     compile $program benches/gpu/$program.cpp
 done
 echo "$out has $(ls $out | tr '\n' ' ')"

@@ -10,6 +10,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 struct Failure : std::runtime_error {
@@ -85,6 +86,29 @@ Engine build(const Setup &setup, const std::string &model, bool half, const std:
 /* The engine's first input and output. */
 inline const char *input_name(const mezzo_engine_t *engine) { return mezzo_io_name(mezzo_engine_input(engine, 0)); }
 inline const char *output_name(const mezzo_engine_t *engine) { return mezzo_io_name(mezzo_engine_output(engine, 0)); }
+
+/* An engine file, with the options that running it needs. */
+Engine load(const Setup &setup, const std::string &path);
+
+/* The work in that many threads at once, each with its number; throws what the first of them threw. */
+template <class F> void in_threads(size_t count, F work)
+{
+    std::vector<std::string> failures(count);
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < count; t++)
+        threads.emplace_back([&, t] {
+            try {
+                work(t);
+            } catch (const std::exception &e) {
+                failures[t] = e.what();
+            }
+        });
+    for (std::thread &thread : threads)
+        thread.join();
+    for (const std::string &failure : failures)
+        if (!failure.empty())
+            throw Failure(failure);
+}
 
 /* Floats that are the same in every run, in [-1, 1). */
 std::vector<float> noise(size_t count, uint64_t seed);

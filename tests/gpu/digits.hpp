@@ -55,10 +55,7 @@ struct Digits {
             MUST(mezzo_engine_save_file(engine.get(), path.c_str()));
             return engine;
         }
-        EngineOptions options(mezzo_engine_options_new());
-        MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
-        return MAKE(Engine, mezzo_engine_load_file, static_cast<const mezzo_env_t *>(nullptr), path.c_str(),
-                    static_cast<const mezzo_engine_options_t *>(options.get()));
+        return load(setup, path);
     }
 
     std::vector<float> some(size_t count) const { return {images.begin(), images.begin() + static_cast<long>(count * PIXELS)}; }

@@ -2,6 +2,7 @@
 """Builds the engines that are compared and measured on a GPU, several at once, and leaves those alone that are there already.
 
     python tests/gpu/engines.py FOLDER --mezzo MEZZO --library TENSORRT --models FOLDER [--published FOLDER] [--jobs N] [--only TEXT,...]
+        [--precisions fp16,fp32]
 
 Prints a line of JSON for each engine. A timing cache beside the engines makes the next builds faster. Builds side by side time their
 kernels less exactly: measure with nothing else running afterwards.
@@ -11,10 +12,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import onnx
 
 ROOT = Path(__file__).resolve().parents[2]
 # The other sources need cuBLAS and cuDNN, which a machine may lack.
@@ -29,45 +33,66 @@ class Spec:
     name: str
     profile: str
     tf32: bool = False
+    # The shapes of the inputs, where none is dynamic: TensorRT 8.5 tells the types of an engine's layers only then.
+    fixed: tuple = ()
 
     def engine(self, folder, precision):
         return folder / f"{self.name}-{precision}.engine"
 
 
-def fixed(**shapes):
-    return ";".join(f"{n}={s}:{s}:{s}" for n, s in shapes.items())
+def fixed(name, **shapes):
+    return Spec(name, "", fixed=tuple(shapes.items()))
 
 
 # The quickest first, so that little time gives many.
 SPECS = {spec.name: spec for spec in [
     Spec("digits", "image=1x1x8x8:4x1x8x8:8x1x8x8"),
-    Spec("ch_ppocr_mobile_v2.0_cls_infer", fixed(x="2x3x48x192")),
-    Spec("silero_vad_16k_sequence", fixed(input="5x576")),
-    Spec("silero_vad_op18_ifless", fixed(input="1x576", state="2x1x128")),
+    fixed("digits32"),
+    fixed("ch_ppocr_mobile_v2.0_cls_infer", x=(2, 3, 48, 192)),
+    fixed("silero_vad_16k_sequence", input=(5, 576)),
+    fixed("silero_vad_op18_ifless", input=(1, 576), state=(2, 1, 128)),
     Spec("resnet50", IMAGES, tf32=True),
-    Spec("ch_PP-OCRv4_det_infer", fixed(x="1x3x96x160")),
-    Spec("ch_PP-OCRv4_rec_infer", fixed(x="2x3x48x160")),
+    fixed("ch_PP-OCRv4_det_infer", x=(1, 3, 96, 160)),
+    fixed("ch_PP-OCRv4_rec_infer", x=(2, 3, 48, 160)),
     Spec("bert_base", "input_ids=1x16:32x128:32x128;attention_mask=1x16:32x128:32x128", tf32=True),
     Spec("vit_b_16", IMAGES, tf32=True),
     Spec("mobilenet_v3_large", "x=1x3x224x224:4x3x224x224:8x3x224x224"),
 ]}
 
 
-def model_of(name, models, published):
-    """Where a model is, or None."""
-    places = [models / f"{name}.onnx", ROOT / "tests/data/digits" / f"{name}.onnx"]
-    places += sorted(published.rglob(f"{name}.onnx")) if published else []
-    return next((p for p in places if p.exists()), None)
+def model_of(spec, models, published):
+    """Where a model is, with its shapes fixed if the spec says so; or None."""
+    places = [models / f"{spec.name}.onnx", ROOT / "tests/data/digits" / f"{spec.name}.onnx"]
+    places += sorted(published.rglob(f"{spec.name}.onnx")) if published else []
+    found = next((p for p in places if p.exists()), None)
+    return with_shapes(found, dict(spec.fixed), models / "fixed" / f"{spec.name}.onnx") if found and spec.fixed else found
+
+
+def with_shapes(path, shapes, copy):
+    """A copy of a model whose inputs have these shapes; those of the other values follow from them."""
+    if copy.exists():
+        return copy
+    model = onnx.load(path)
+    for value in model.graph.input:
+        if value.name in shapes:
+            for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+                dim.dim_value = size
+    del model.graph.value_info[:]
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    part = copy.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+    onnx.save(onnx.shape_inference.infer_shapes(model), part)
+    part.rename(copy)
+    return copy
 
 
 def build(spec, precision, arguments):
     engine = spec.engine(arguments.folder, precision)
     result = {"engine": engine.stem}
-    model = model_of(spec.name, arguments.models, arguments.published)
+    model = model_of(spec, arguments.models, arguments.published)
     if engine.exists() or model is None:
         return {**result, "skipped": "is there" if engine.exists() else "no model"}
     command = [arguments.mezzo, "build", model, engine, "--backend", "tensorrt", "--library", arguments.library, "--tactic-sources", SOURCES,
-               "--timing-cache", arguments.folder / "timing.cache", "--profile", spec.profile, "--json",
+               "--timing-cache", arguments.folder / "timing.cache", *(["--profile", spec.profile] if spec.profile else []), "--json",
                *(["--precision", "fp16"] if precision == "fp16" else ["--tf32", str(spec.tf32).lower()])]
     began = time.monotonic()
     try:
@@ -90,10 +115,12 @@ def main():
     parser.add_argument("--jobs", type=int, default=3)
     parser.add_argument("--limit", type=int, default=900, help="seconds for one engine")
     parser.add_argument("--only", type=lambda t: t.split(","), default=list(SPECS))
+    parser.add_argument("--precisions", type=lambda t: t.split(","), default=["fp16", "fp32"])
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     failed = 0
-    wanted = [(spec, precision) for spec in SPECS.values() if spec.name in arguments.only for precision in ("fp16", "fp32")]
+    wanted = [(spec, precision) for spec in SPECS.values() if spec.name in arguments.only
+              for precision in arguments.precisions]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for done in [pool.submit(build, spec, precision, arguments) for spec, precision in wanted]:
             result = done.result()

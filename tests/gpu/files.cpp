@@ -52,14 +52,6 @@ void pretend_other_device(std::vector<char> &file)
     std::memcpy(file.data() + 28, &sums[2], 4);
 }
 
-Engine load(const Setup &setup, const std::string &path)
-{
-    EngineOptions options(mezzo_engine_options_new());
-    MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
-    return MAKE(Engine, mezzo_engine_load_file, static_cast<const mezzo_env_t *>(nullptr), path.c_str(),
-                static_cast<const mezzo_engine_options_t *>(options.get()));
-}
-
 } // namespace
 
 std::string test_files(const Setup &setup)

@@ -1,8 +1,7 @@
 // Shapes that are not known beforehand: decided by the data, given as an input's values, or of several profiles.
+#include "cuda.hpp"
 #include "digits.hpp"
 #include "tests.hpp"
-
-#include <thread>
 
 namespace {
 
@@ -15,10 +14,7 @@ Engine small(const Setup &setup, const char *name, const std::string &profile)
         MUST(mezzo_engine_save_file(engine.get(), path.c_str()));
         return engine;
     }
-    EngineOptions options(mezzo_engine_options_new());
-    MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
-    return MAKE(Engine, mezzo_engine_load_file, static_cast<const mezzo_env_t *>(nullptr), path.c_str(),
-                static_cast<const mezzo_engine_options_t *>(options.get()));
+    return load(setup, path);
 }
 
 /* What the model select.onnx computes: the positive numbers. */
@@ -41,12 +37,99 @@ std::vector<float> places(const std::vector<float> &numbers)
     return found;
 }
 
+/* The context's output must be this. */
+void same_at(int line, mezzo_context_t *context, const char *name, const std::vector<float> &want, const std::string &when)
+{
+    std::vector<float> got = output(context, name);
+    if (got == want)
+        return;
+    size_t first = 0;
+    while (first < got.size() && first < want.size() && got[first] == want[first])
+        first++;
+    throw Failure("shapes.cpp:" + std::to_string(line) + ": " + when + ": output '" + name + "' has " + std::to_string(got.size()) +
+                  " numbers, expected " + std::to_string(want.size()) + "; number " + std::to_string(first) + " is " +
+                  (first < got.size() ? std::to_string(got[first]) : "missing") + ", expected " +
+                  (first < want.size() ? std::to_string(want[first]) : "none"));
+}
+#define SAME(...) same_at(__LINE__, __VA_ARGS__)
+
 std::vector<int64_t> dims_of(mezzo_context_t *context, const char *name)
 {
     int64_t dims[8];
     size_t rank = 0;
     MUST(mezzo_context_output_shape(context, name, dims, 8, &rank));
     return {dims, dims + rank};
+}
+
+} // namespace
+
+namespace {
+
+/* Executions that follow at once on two streams, with sizes that grow and shrink: each result is kept, and right in the end. */
+void decided_in_a_row(const Setup &setup, mezzo_context_t *context, mezzo_buffer_t *input)
+{
+    Stream streams[] = {new_stream(), new_stream()};
+    std::vector<Buffer> inputs;
+    std::vector<Value> kept;
+    std::vector<std::vector<float>> want;
+    const size_t sizes[] = {17, 4096, 1, 1000, 4000, 3};
+    size_t rounds = setup.quick ? 12 : 120;
+    for (size_t i = 0; i < rounds; i++) {
+        size_t count = sizes[i % 6];
+        std::vector<float> sent = noise(count, 100 + i);
+        want.push_back(positive(sent));
+        inputs.push_back(MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(4096 * 4)));
+        MUST(mezzo_buffer_copy_in(inputs.back().get(), 0, sent.data(), count * 4));
+    }
+    MUST(mezzo_context_unbind(context, "values"));
+    for (size_t i = 0; i < rounds; i++) {
+        const int64_t dims[] = {static_cast<int64_t>(sizes[i % 6])};
+        MUST(mezzo_context_bind_buffer(context, "x", inputs[i].get(), 0));
+        MUST(mezzo_context_set_input_shape(context, "x", dims, 1));
+        // Some results go to the caller's memory, which is let go at once but for the result.
+        if (i % 3 == 0) {
+            auto own = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(4096 * 4));
+            MUST(mezzo_context_bind_buffer(context, "values", own.get(), 0));
+        }
+        MUST(mezzo_context_enqueue(context, streams[i % 2].get()));
+        kept.push_back(MAKE(Value, mezzo_context_output, context, "values"));
+        if (i % 3 == 0)
+            MUST(mezzo_context_unbind(context, "values"));
+        if (i % 5 == 4)
+            kept.back().reset();
+    }
+    for (Stream &stream : streams)
+        MUST(mezzo_stream_synchronize(stream.get()));
+    for (size_t i = 0; i < rounds; i++)
+        EXPECT(!kept[i] || numbers(kept[i].get()) == want[i]);
+    MUST(mezzo_context_bind_buffer(context, "x", input, 0));
+    const int64_t dims[] = {1000};
+    MUST(mezzo_context_set_input_shape(context, "x", dims, 1));
+}
+
+/* A graph cannot hold what the data decides: an error before anything is captured, and it goes on. */
+void decided_in_graphs(mezzo_context_t *context, mezzo_buffer_t *large)
+{
+    Cuda cuda;
+    Stream stream = new_stream();
+    auto where = MAKE(Buffer, mezzo_buffer_new_device, size_t(0), size_t(4096 * 8));
+    MUST(mezzo_context_bind_buffer(context, "values", large, 0));
+    MUST(mezzo_context_bind_buffer(context, "where", where.get(), 0));
+    MUST(mezzo_context_enqueue(context, stream.get()));
+    std::vector<float> want = output(context, "values");
+    void *cuda_stream = mezzo_stream_cuda(stream.get()), *graph = nullptr;
+    MUST(mezzo_stream_synchronize(stream.get()));
+    cuda.call("cuStreamBeginCapture_v2", cuda_stream, 2);
+    REFUSED(mezzo_context_enqueue(context, stream.get()), MEZZO_ERROR_UNSUPPORTED, "cannot be captured");
+    cuda.call("cuStreamEndCapture", cuda_stream, &graph);
+    cuda.call("cuGraphDestroy", graph);
+    MUST(mezzo_context_set_cuda_graph(context, true));
+    MUST(mezzo_context_enqueue(context, stream.get()));
+    REFUSED(mezzo_context_enqueue(context, stream.get()), MEZZO_ERROR_UNSUPPORTED, "turn the option off");
+    MUST(mezzo_context_set_cuda_graph(context, false));
+    MUST(mezzo_context_enqueue(context, stream.get()));
+    MUST(mezzo_stream_synchronize(stream.get()));
+    EXPECT(output(context, "values") == want);
 }
 
 } // namespace
@@ -69,9 +152,9 @@ std::string test_data_decides(const Setup &setup)
         MUST(mezzo_context_bind(context.get(), "x", value.get()));
         MUST(mezzo_context_unbind(context.get(), "values"));
         MUST(mezzo_context_run(context.get(), nullptr));
-        EXPECT(output(context.get(), "values") == want);
+        SAME(context.get(), "values", want, "run with " + std::to_string(count));
         EXPECT(dims_of(context.get(), "values") == std::vector<int64_t>{static_cast<int64_t>(want.size())});
-        EXPECT(output(context.get(), "where") == places(sent));
+        SAME(context.get(), "where", places(sent), "run with " + std::to_string(count));
         // On the device: memory made on the spot, and the caller's.
         MUST(mezzo_buffer_copy_in(input.get(), 0, sent.data(), count * 4));
         MUST(mezzo_context_bind_buffer(context.get(), "x", input.get(), 0));
@@ -81,7 +164,8 @@ std::string test_data_decides(const Setup &setup)
                 MUST(mezzo_context_bind_buffer(context.get(), "values", large.get(), 0));
             MUST(mezzo_context_enqueue(context.get(), stream.get()));
             MUST(mezzo_stream_synchronize(stream.get()));
-            EXPECT(output(context.get(), "values") == want);
+            SAME(context.get(), "values", want, std::string(bound ? "bound" : "made") + ", enqueued with " + std::to_string(count));
+            SAME(context.get(), "where", places(sent), "enqueued with " + std::to_string(count));
         }
         std::vector<float> there(want.size());
         MUST(mezzo_buffer_copy_out(large.get(), 0, there.data(), there.size() * 4));
@@ -97,7 +181,7 @@ std::string test_data_decides(const Setup &setup)
         MUST(mezzo_context_enqueue(context.get(), stream.get()));
         MUST(mezzo_stream_synchronize(stream.get()));
         EXPECT(dims_of(context.get(), "values") == std::vector<int64_t>{static_cast<int64_t>(want.size())});
-        EXPECT(output(context.get(), "values") == want);
+        SAME(context.get(), "values", want, "as bound before, other data " + std::to_string(seed));
     }
     MUST(mezzo_context_unbind(context.get(), "where"));
     MUST(mezzo_buffer_copy_in(input.get(), 0, noise(1000, 4).data(), 4000));
@@ -108,7 +192,10 @@ std::string test_data_decides(const Setup &setup)
     MUST(mezzo_context_enqueue(context.get(), stream.get()));
     MUST(mezzo_stream_synchronize(stream.get()));
     EXPECT(output(context.get(), "values") == positive(noise(1000, 4)));
-    return "5 sizes, from the host, into memory made on the spot and into the caller's; too little of it refused";
+    decided_in_a_row(setup, context.get(), input.get());
+    decided_in_graphs(context.get(), large.get());
+    return "5 sizes, from the host, into memory made on the spot and into the caller's; too little of it, and graphs, refused; results "
+           "kept while others are computed on two streams";
 }
 
 std::string test_shape_input(const Setup &setup)
@@ -180,8 +267,7 @@ std::string test_profiles(const Setup &setup)
     MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
     Engine engine;
     if (setup.quick && std::ifstream(path)) {
-        engine = MAKE(Engine, mezzo_engine_load_file, static_cast<const mezzo_env_t *>(nullptr), path.c_str(),
-                      static_cast<const mezzo_engine_options_t *>(options.get()));
+        engine = load(setup, path);
     } else {
         std::string model_path = setup.digits + "/digits.onnx";
         auto model = MAKE(Model, mezzo_model_load_file, static_cast<const mezzo_env_t *>(nullptr), model_path.c_str(),
@@ -206,28 +292,16 @@ std::string test_profiles(const Setup &setup)
         EXPECT(difference(got, want) < 2e-3);
     };
     // One context that changes between them, and two at once on one profile and on both.
-    std::vector<std::string> failures(3);
-    std::vector<std::thread> threads;
-    for (size_t t = 0; t < 3; t++)
-        threads.emplace_back([&, t] {
-            try {
-                auto context = MAKE(Context, mezzo_context_new, static_cast<const mezzo_engine_t *>(engine.get()));
-                const size_t sizes[3][6] = {{1, 100, 4, 8, 450, 2}, {64, 64, 9, 8, 100, 450}, {3, 4, 3, 1, 2, 64}};
-                for (size_t count : sizes[t])
-                    right(context.get(), count);
-                Value between = d.value(engine.get(), 6);
-                MUST(mezzo_context_bind(context.get(), "image", between.get()));
-                REFUSED(mezzo_context_run(context.get(), nullptr), MEZZO_ERROR_SHAPE_MISMATCH, "profile 1");
-                right(context.get(), 8);
-            } catch (const std::exception &e) {
-                failures[t] = e.what();
-            }
-        });
-    for (std::thread &thread : threads)
-        thread.join();
-    for (const std::string &failure : failures)
-        if (!failure.empty())
-            throw Failure(failure);
+    in_threads(3, [&](size_t t) {
+        auto context = MAKE(Context, mezzo_context_new, static_cast<const mezzo_engine_t *>(engine.get()));
+        const size_t sizes[3][6] = {{1, 100, 4, 8, 450, 2}, {64, 64, 9, 8, 100, 450}, {3, 4, 3, 1, 2, 64}};
+        for (size_t count : sizes[t])
+            right(context.get(), count);
+        Value between = d.value(engine.get(), 6);
+        MUST(mezzo_context_bind(context.get(), "image", between.get()));
+        REFUSED(mezzo_context_run(context.get(), nullptr), MEZZO_ERROR_SHAPE_MISMATCH, "profile 1");
+        right(context.get(), 8);
+    });
     return "3 contexts at once that change between two profiles; a batch between them refused";
 }
 

@@ -15,7 +15,6 @@
 #include <fstream>
 #include <functional>
 #include <limits>
-#include <thread>
 
 namespace {
 
@@ -419,30 +418,18 @@ std::string test_threads(const Setup &setup)
 {
     const Digits &d = digits(setup);
     int rounds = setup.quick ? 3 : 200;
-    std::vector<std::string> failures(8);
-    std::vector<std::thread> threads;
-    for (size_t t = 0; t < failures.size(); t++)
-        threads.emplace_back([&, t] {
-            try {
-                size_t count = 1 + t * 7;
-                Bound bound(setup, count);
-                Stream stream = new_stream();
-                std::vector<float> want = d.run(bound.engine, count);
-                for (int i = 0; i < rounds; i++) {
-                    bound.poison(stream.get());
-                    MUST(mezzo_context_enqueue(bound.context.get(), stream.get()));
-                    MUST(mezzo_stream_synchronize(stream.get()));
-                    EXPECT(bound.result() == want);
-                }
-            } catch (const std::exception &e) {
-                failures[t] = e.what();
-            }
-        });
-    for (std::thread &thread : threads)
-        thread.join();
-    for (const std::string &failure : failures)
-        if (!failure.empty())
-            throw Failure(failure);
+    in_threads(8, [&](size_t t) {
+        size_t count = 1 + t * 7;
+        Bound bound(setup, count);
+        Stream stream = new_stream();
+        std::vector<float> want = d.run(bound.engine, count);
+        for (int i = 0; i < rounds; i++) {
+            bound.poison(stream.get());
+            MUST(mezzo_context_enqueue(bound.context.get(), stream.get()));
+            MUST(mezzo_stream_synchronize(stream.get()));
+            EXPECT(bound.result() == want);
+        }
+    });
     return "8 threads with a context each, " + std::to_string(rounds) + " executions each";
 }
 

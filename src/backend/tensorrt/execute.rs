@@ -2,12 +2,13 @@
 #![allow(unsafe_code)] // work is enqueued on memory that the state keeps
 
 use super::super::{BackendContext, IoInfo, RunControl, TensorValue, Value, byte_size};
+use super::decided::Decided;
 use super::plan::{Plan, Tensor};
 use super::state::{State, Target, gone, known};
 use crate::device::{Buffer, SharedMemory, Stream, deferred};
 use crate::model::DataType;
 use crate::sys::tensorrt::Profiler;
-use crate::{Result, bail, err};
+use crate::{Result, bail};
 use std::sync::Arc;
 
 /// One execution context of a plan.
@@ -73,16 +74,30 @@ impl PlanContext {
     /// Enqueues, after what the context did before, and notes what it uses.
     fn launch(&mut self, stream: &Arc<Stream>, capturing: bool) -> Result<()> {
         let state = self.state.as_mut().ok_or_else(gone)?;
+        if capturing {
+            state.refuse_in_graph(&self.plan)?;
+        }
         let memory = self.memory.clone();
         let turn = memory.as_deref().map(|m| state.take_turn(m, stream, capturing)).transpose()?;
         state.follow(stream, capturing)?;
         state.before(self.plan.device)?;
+        let repeat = state.must_repeat();
         // SAFETY: every address that `bind` set belongs to a buffer in `bound`, or to the state itself, which stay until
         // `done` has passed.
-        let enqueued = unsafe { state.context.enqueue(stream.as_ptr()) };
+        let mut enqueued = unsafe { state.context.enqueue(stream.as_ptr()) };
+        if enqueued.is_ok() && repeat {
+            // SAFETY: as above.
+            enqueued = unsafe { state.context.enqueue(stream.as_ptr()) };
+        }
+        // Before the event: what follows it may read the outputs, and write the memory that they came from.
+        let delivered = match enqueued {
+            Ok(()) => state.deliver(&self.plan, stream),
+            Err(e) => Err(state.explain(&self.plan, e)),
+        };
         // A part may be on the stream even if the whole was refused.
         let noted = state.after(stream, capturing);
-        enqueued.map_err(|e| state.explain(&self.plan, e))?;
+        state.shed();
+        delivered?;
         noted?;
         if let Some(turn) = turn {
             turn.end(&state.done, stream);
@@ -181,13 +196,13 @@ impl BackendContext for PlanContext {
             check_place(&plan, "input", &tensor.name, value, tensor.on_host)?;
         }
         let mut targets = Vec::with_capacity(outputs.len());
-        for (tensor, output) in plan.outputs.iter().zip(&*outputs) {
+        for (i, (tensor, output)) in plan.outputs.iter().zip(&*outputs).enumerate() {
             targets.push(match output {
                 Some(Value::Tensor(t)) => {
                     check_place(&plan, "output", &tensor.name, t, tensor.on_host)?;
                     Target::of(t)
                 }
-                _ => match self.output_bytes(&inputs, tensor, stream)? {
+                _ => match self.output_bytes(&inputs, (i, tensor), stream)? {
                     Some(bytes) => {
                         let buffer = Buffer::on_device(plan.device, bytes)?;
                         Target::Memory { capacity: buffer.len(), buffer, offset: 0 }
@@ -256,7 +271,7 @@ impl PlanContext {
         let staged: Vec<&TensorValue> = staged.iter().collect();
         let mut targets = Vec::with_capacity(outputs.len());
         for (i, (tensor, output)) in plan.outputs.iter().zip(outputs).enumerate() {
-            let bytes = self.output_bytes(&staged, tensor, &stream)?;
+            let bytes = self.output_bytes(&staged, (i, tensor), &stream)?;
             targets.push(match output {
                 Some(Value::Tensor(t)) if t.buffer().device().is_some() => Target::of(t),
                 _ => match bytes {
@@ -281,6 +296,7 @@ impl PlanContext {
         if capturing || !state.replay.is_on() {
             return self.launch(stream, capturing);
         }
+        state.refuse_in_graph(&self.plan)?;
         let memory = self.memory.clone();
         let turn = memory.as_deref().map(|m| state.take_turn(m, stream, false)).transpose()?;
         if !state.replay.has_graph() {
@@ -289,9 +305,8 @@ impl PlanContext {
             let context = &mut state.context;
             // SAFETY: as in `launch`; what is bound stays until the graph is let go.
             let graph = self.own_stream.capture(|| unsafe { context.enqueue(self.own_stream.as_ptr()) });
-            let graph = graph.map_err(|e| {
-                e.context("the execution cannot be captured as a CUDA graph (outputs whose size the data decides, say): turn the option off")
-            })?;
+            let graph = graph
+                .map_err(|e| e.context("the execution cannot be captured as a CUDA graph: turn the option off"))?;
             state.replay.keep(graph);
         }
         state.follow(stream, false)?;
@@ -307,14 +322,14 @@ impl PlanContext {
     }
 
     /// Outputs whose shape the data decides, in the shape of the last execution.
-    fn reshape(&self, outputs: &mut [Option<Value>]) -> Result<()> {
-        let state = self.state.as_ref().ok_or_else(gone)?;
+    fn reshape(&mut self, outputs: &mut [Option<Value>]) -> Result<()> {
+        let state = self.state.as_mut().ok_or_else(gone)?;
         for (i, output) in outputs.iter_mut().enumerate() {
-            if let (Some(sink), Some(Value::Tensor(t))) = (state.decided(i), &*output)
-                && let Some(dims) = sink.found()
-                && dims != t.dims()
+            if let (Some(decided), Some(Value::Tensor(t))) = (state.decided(i), &*output)
+                && let Some(result) = decided.result()
+                && result.dims() != t.dims()
             {
-                *output = Some(Value::Tensor(TensorValue::new(t.dtype(), dims, t.buffer().clone(), t.offset())?));
+                *output = Some(Value::Tensor(result.clone()));
             }
         }
         Ok(())
@@ -325,7 +340,7 @@ impl PlanContext {
     fn output_bytes(
         &mut self,
         inputs: &[&TensorValue],
-        output: &Tensor,
+        (index, output): (usize, &Tensor),
         stream: &Arc<Stream>,
     ) -> Result<Option<usize>> {
         if let Some(bytes) = output.fixed_bytes {
@@ -341,7 +356,7 @@ impl PlanContext {
             }
         }
         state.context.infer_shapes()?;
-        let shape = known(state.context.shape(&output.c_name)?);
+        let shape = state.output_shape(index, output)?;
         shape.map(|dims| byte_size(output.dtype, &dims)).transpose()
     }
 
@@ -349,38 +364,9 @@ impl PlanContext {
     fn result(&mut self, index: usize, target: Target, shape: Option<Vec<usize>>) -> Result<TensorValue> {
         let tensor = self.plan.outputs.get(index).ok_or_else(gone)?;
         let state = self.state.as_mut().ok_or_else(gone)?;
-        let dims = match shape {
-            Some(dims) => dims,
-            None => {
-                let sink = state.decided(index);
-                let dims = sink.and_then(|s| s.found()).ok_or_else(|| {
-                    err!(
-                        Execution,
-                        "TensorRT did not tell the shape of output '{}', which the data decides",
-                        tensor.name
-                    )
-                })?;
-                // Its memory would hold something else.
-                if !dims.contains(&0) && !sink.is_some_and(|s| s.was_asked()) {
-                    bail!(
-                        Execution,
-                        "TensorRT asked for no memory for output '{}', whose size the data decides, so where it wrote is not \
-                         known: execute in a new context",
-                        tensor.name
-                    );
-                }
-                dims
-            }
-        };
-        match target {
-            Target::Memory { buffer, offset, .. } => TensorValue::new(tensor.dtype, dims, buffer, offset),
-            Target::Made => {
-                let made = state.decided(index).and_then(|s| s.take());
-                let buffer = made.map_or_else(|| Buffer::on_device(self.plan.device, 0), Ok)?;
-                // The work that writes it may still be under way when the caller lets it go.
-                state.bound.push(buffer.clone());
-                TensorValue::new(tensor.dtype, dims, buffer, 0)
-            }
+        match (shape, target) {
+            (Some(dims), Target::Memory { buffer, offset, .. }) => TensorValue::new(tensor.dtype, dims, buffer, offset),
+            _ => state.decided(index).and_then(Decided::take).ok_or_else(gone),
         }
     }
 }

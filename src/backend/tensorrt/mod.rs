@@ -2,6 +2,7 @@
 //! made by its ONNX parser and builder from the model that Mezzo converted.
 
 mod build;
+mod decided;
 mod engine;
 mod execute;
 mod fp16;

@@ -3,11 +3,11 @@
 #![allow(unsafe_code)] // addresses are handed to TensorRT; every size is checked and every buffer kept
 
 use super::super::{TensorValue, byte_size};
+use super::decided::Decided;
 use super::graph::Replay;
 use super::plan::{Lease, Plan, Tensor};
-use super::sink::Sink;
 use crate::device::{Buffer, Device, Event, SharedMemory, Stream, Turn, deferred};
-use crate::sys::tensorrt::{ExecutionContext, OutputAllocator, Profiler};
+use crate::sys::tensorrt::{ExecutionContext, Profiler};
 use crate::{Result, bail, err};
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ pub struct State {
     _lease: Lease,
     /// The piece of shared memory that the context has by now.
     memory: Option<Buffer>,
-    /// Of the outputs whose size the data decides.
-    pub allocators: Vec<Option<(OutputAllocator, Arc<Sink>)>>,
+    /// The outputs whose size the data decides.
+    decided: Vec<Option<Decided>>,
     pub profiler: Option<Profiler>,
     /// Host memory of inputs that are read there.
     host: Vec<Vec<u64>>,
@@ -39,6 +39,11 @@ pub struct State {
     profile: Option<usize>,
     /// The shapes that the context has.
     shapes: Vec<Option<Vec<usize>>>,
+    /// Since the last execution: an input's shape was set; TensorRT was asked for an output's.
+    reshaped: bool,
+    asked: bool,
+    /// True after the first execution.
+    executed: bool,
 }
 
 /// Where an output goes.
@@ -57,7 +62,7 @@ impl State {
             context,
             _lease: lease,
             memory: None,
-            allocators: plan.outputs.iter().map(|_| None).collect(),
+            decided: plan.outputs.iter().map(|_| None).collect(),
             profiler: None,
             host: plan.inputs.iter().map(|_| Vec::new()).collect(),
             bound: Vec::new(),
@@ -66,6 +71,9 @@ impl State {
             last: None,
             profile: None,
             shapes: plan.inputs.iter().map(|_| None).collect(),
+            reshaped: false,
+            asked: false,
+            executed: false,
         })
     }
 
@@ -96,18 +104,47 @@ impl State {
         Ok(())
     }
 
-    /// The reason why an execution was not enqueued: memory for an output whose size only the data decides, or TensorRT's own.
+    /// The reason why an execution was not enqueued: no memory for an output whose size the data decides, or TensorRT's own.
     pub fn explain(&self, plan: &Plan, error: crate::Error) -> crate::Error {
-        let sinks = plan.outputs.iter().zip(&self.allocators);
-        let missing = sinks.filter_map(|(tensor, a)| Some((tensor, a.as_ref()?.1.missing()?))).next();
-        missing.map_or(error, |(tensor, (needed, given))| {
-            err!(
-                SizeMismatch,
-                "output '{}', whose size the data decides, needs {needed} bytes this time, but {given} bytes are bound: bind more, \
-                 or nothing, and the library makes memory for it",
-                tensor.name
-            )
+        let outputs = plan.outputs.iter().zip(&self.decided);
+        let failed = outputs.filter_map(|(tensor, d)| Some((tensor, d.as_ref()?.failure()?))).next();
+        failed.map_or(error, |(tensor, why)| {
+            why.context(format_args!("output '{}', whose size the data decides", tensor.name))
         })
+    }
+
+    /// An error if an output's size is the data's to decide: the host must learn it in each execution, which a graph has not.
+    pub fn refuse_in_graph(&self, plan: &Plan) -> Result<()> {
+        let outputs = plan.outputs.iter().zip(&self.decided);
+        if let Some((tensor, _)) = outputs.into_iter().find(|(_, d)| d.is_some()) {
+            bail!(
+                Unsupported,
+                "the execution cannot be captured as a CUDA graph, because the data decides the size of output '{}': turn the \
+                 option off, or enqueue outside of the capture",
+                tensor.name
+            );
+        }
+        Ok(())
+    }
+
+    /// After an execution was enqueued: brings the outputs whose size the data decides to where they are to go.
+    pub fn deliver(&mut self, plan: &Plan, stream: &Stream) -> Result<()> {
+        let mut delivered = Ok(());
+        for (tensor, decided) in plan.outputs.iter().zip(&mut self.decided) {
+            if let Some(decided) = decided {
+                // The others too, though one failed.
+                delivered = delivered.and(decided.deliver(plan, tensor, stream, &mut self.bound));
+            }
+        }
+        delivered
+    }
+
+    /// Once the event follows the last work: lets go what that work alone still uses.
+    pub fn shed(&mut self) {
+        let outgrown: Vec<Buffer> = self.decided.iter().flatten().flat_map(Decided::outgrown).collect();
+        if !outgrown.is_empty() {
+            deferred::until(self.done.clone(), outgrown);
+        }
     }
 
     /// Begins a use of shared memory, which the work to come needs.
@@ -217,6 +254,7 @@ impl State {
         set?;
         self.profile = Some(index);
         self.shapes.iter_mut().for_each(|s| *s = None);
+        self.decided.iter_mut().flatten().for_each(Decided::tell_again);
         Ok(())
     }
 
@@ -229,6 +267,7 @@ impl State {
         let shape: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
         self.context.set_input_shape(&tensor.c_name, &shape)?;
         *known = Some(dims.to_vec());
+        self.reshaped = true;
         Ok(())
     }
 
@@ -251,6 +290,25 @@ impl State {
         unsafe { self.context.set_address(&tensor.c_name, address) }
     }
 
+    /// The shape of an output as far as the inputs' shapes decide it; `None` where the data does.
+    pub fn output_shape(&mut self, index: usize, tensor: &Tensor) -> Result<Option<Vec<usize>>> {
+        if self.decided.get(index).is_some_and(Option::is_some) {
+            return Ok(None);
+        }
+        self.asked = true;
+        Ok(known(self.context.shape(&tensor.c_name)?))
+    }
+
+    /// True if the execution to come must be enqueued twice. Where the data decides an output, TensorRT 8.5 was seen to execute
+    /// once more for the old shapes when it was asked about outputs after an input's shape was set (docs/tensorrt.md). So it is
+    /// not asked for those outputs; where an engine has others too, the first execution is thrown away.
+    pub fn must_repeat(&mut self) -> bool {
+        let (reshaped, asked) = (std::mem::take(&mut self.reshaped), std::mem::take(&mut self.asked));
+        // The first execution of a context is right.
+        let first = !std::mem::replace(&mut self.executed, true);
+        reshaped && asked && !first && self.data_decides()
+    }
+
     /// Tells where an output goes, and returns its shape if it is known by now.
     pub fn bind_output(
         &mut self,
@@ -259,18 +317,20 @@ impl State {
         tensor: &Tensor,
         target: &Target,
     ) -> Result<Option<Vec<usize>>> {
-        let shape = known(self.context.shape(&tensor.c_name)?);
+        let shape = self.output_shape(index, tensor)?;
         let Some(dims) = &shape else {
-            let mut given = None;
-            if let Target::Memory { buffer, offset, capacity } = target {
-                given = Some((aligned("output", tensor, buffer, *offset)?, *capacity));
+            if let Target::Memory { buffer, offset, .. } = target {
+                // Asked for as of other outputs, so that no caller depends on how this one is brought there.
+                aligned("output", tensor, buffer, *offset)?;
                 self.bound.push(buffer.clone());
             }
-            let sink = Arc::new(Sink::new(plan.device, given));
-            let allocator = OutputAllocator::new(plan.engine.api(), Box::new(sink.clone()))?;
-            // SAFETY: the allocator is put into the state below, where it stays until another replaces it in the context.
-            unsafe { self.context.set_output_allocator(&tensor.c_name, &allocator)? };
-            *self.allocators.get_mut(index).ok_or_else(gone)? = Some((allocator, sink));
+            let slot = self.decided.get_mut(index).ok_or_else(gone)?;
+            let decided = match slot {
+                Some(decided) => decided,
+                None => slot.insert(Decided::new(plan)?),
+            };
+            // SAFETY: it stays in the state, behind the context.
+            unsafe { decided.bind(&mut self.context, tensor, target)? };
             return Ok(None);
         };
         let need = byte_size(tensor.dtype, dims)?;
@@ -292,9 +352,14 @@ impl State {
         Ok(shape)
     }
 
-    /// The shape that the data gave an output, and who made its memory; `None` where shapes alone decide.
-    pub fn decided(&self, index: usize) -> Option<&Sink> {
-        self.allocators.get(index)?.as_ref().map(|(_, sink)| &**sink)
+    /// True if the data decides the size of some output.
+    pub fn data_decides(&self) -> bool {
+        self.decided.iter().any(Option::is_some)
+    }
+
+    /// An output whose size the data decided; `None` where shapes alone do.
+    pub fn decided(&mut self, index: usize) -> Option<&mut Decided> {
+        self.decided.get_mut(index)?.as_mut()
     }
 }
 

@@ -206,6 +206,29 @@ macro_rules! with_integer {
     };
 }
 
+/// The same for the integers that are not narrow ([`is_narrow`]).
+#[macro_export]
+#[doc(hidden)]
+macro_rules! with_wide_integer {
+    ($dtype:expr, $T:ident => $body:expr, else $other:ident => $rest:expr) => {
+        match $dtype {
+            $crate::model::DataType::Int64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::model::DataType::Int32 => {
+                type $T = i32;
+                $body
+            }
+            $crate::model::DataType::Uint64 => {
+                type $T = u64;
+                $body
+            }
+            $other => $rest,
+        }
+    };
+}
+
 /// The same for every number.
 #[macro_export]
 #[doc(hidden)]
@@ -213,6 +236,13 @@ macro_rules! with_number {
     ($dtype:expr, $T:ident => $body:expr, else $other:ident => $rest:expr) => {
         $crate::with_float!($dtype, $T => $body, else number => $crate::with_integer!(number, $T => $body, else $other => $rest))
     };
+}
+
+/// True for the integers that models compute least with. Operators may take them through [`DataType::Int64`], which holds
+/// them all and whose low bits are what they would have: that is one loop for five types.
+pub fn is_narrow(dtype: DataType) -> bool {
+    use DataType::{Int8, Int16, Uint8, Uint16, Uint32};
+    matches!(dtype, Int8 | Int16 | Uint8 | Uint16 | Uint32)
 }
 
 /// An error for an element type that the operator does not take.

@@ -87,6 +87,17 @@ pub trait Float:
         let positive = Self::ONE / (Self::ONE + e);
         if self < Self::ZERO { e * positive } else { positive }
     }
+
+    /// [`Float::exp`] in loops whose instructions are known.
+    fn exp_by<A: Arithmetic>(self) -> Self;
+    /// The same of a number that is not above zero; what is too small for a normal number may become zero.
+    fn exp_below<A: Arithmetic>(self) -> Self;
+    /// [`Float::tanh`] likewise.
+    fn tanh_by<A: Arithmetic>(self) -> Self;
+    /// [`Float::erf`] likewise.
+    fn erf_by<A: Arithmetic>(self) -> Self;
+    /// [`Float::sigmoid`] likewise.
+    fn sigmoid_by<A: Arithmetic>(self) -> Self;
 }
 
 impl Float for f32 {
@@ -104,7 +115,7 @@ impl Float for f32 {
     }
     #[inline(always)]
     fn exp(self) -> f32 {
-        exp_f32(self)
+        exp_f32::<Separate>(self)
     }
     #[inline(always)]
     fn ln(self) -> f32 {
@@ -140,15 +151,35 @@ impl Float for f32 {
     }
     #[inline(always)]
     fn tanh(self) -> f32 {
-        tanh_f32(self)
+        tanh_f32::<Separate>(self)
     }
     #[inline(always)]
     fn erf(self) -> f32 {
-        erf_f32(self)
+        erf_f32::<Separate>(self)
     }
     #[inline(always)]
     fn sigmoid(self) -> f32 {
-        sigmoid_f32(self)
+        sigmoid_f32::<Separate>(self)
+    }
+    #[inline(always)]
+    fn exp_by<A: Arithmetic>(self) -> f32 {
+        exp_f32::<A>(self)
+    }
+    #[inline(always)]
+    fn exp_below<A: Arithmetic>(self) -> f32 {
+        exp_below_f32::<A>(self)
+    }
+    #[inline(always)]
+    fn tanh_by<A: Arithmetic>(self) -> f32 {
+        tanh_f32::<A>(self)
+    }
+    #[inline(always)]
+    fn erf_by<A: Arithmetic>(self) -> f32 {
+        erf_f32::<A>(self)
+    }
+    #[inline(always)]
+    fn sigmoid_by<A: Arithmetic>(self) -> f32 {
+        sigmoid_f32::<A>(self)
     }
     #[inline(always)]
     fn pow(self, exponent: f32) -> f32 {
@@ -228,6 +259,26 @@ impl Float for f64 {
         erf_f64(self)
     }
     #[inline(always)]
+    fn exp_by<A: Arithmetic>(self) -> f64 {
+        self.exp()
+    }
+    #[inline(always)]
+    fn exp_below<A: Arithmetic>(self) -> f64 {
+        self.exp()
+    }
+    #[inline(always)]
+    fn tanh_by<A: Arithmetic>(self) -> f64 {
+        self.tanh()
+    }
+    #[inline(always)]
+    fn erf_by<A: Arithmetic>(self) -> f64 {
+        Float::erf(self)
+    }
+    #[inline(always)]
+    fn sigmoid_by<A: Arithmetic>(self) -> f64 {
+        self.sigmoid()
+    }
+    #[inline(always)]
     fn pow(self, exponent: f64) -> f64 {
         f64::powf(self, exponent)
     }
@@ -247,6 +298,42 @@ impl Float for f64 {
     }
 }
 
+/// How the FP32 functions add products; which one is used follows from the instructions that a loop is compiled for.
+pub trait Arithmetic {
+    /// `a * b + c`.
+    fn madd(a: f32, b: f32, c: f32) -> f32;
+}
+
+/// In one instruction that rounds once. Only where the processor has it: elsewhere it is a slow function call.
+pub struct Fused;
+
+impl Arithmetic for Fused {
+    #[inline(always)]
+    fn madd(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+}
+
+/// In two steps, on any processor.
+pub struct Separate;
+
+impl Arithmetic for Separate {
+    #[inline(always)]
+    fn madd(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+}
+
+/// The polynomial of these coefficients, the constant one first.
+#[inline(always)]
+fn polynomial<A: Arithmetic, const N: usize>(x: f32, coefficients: &[f32; N]) -> f32 {
+    let mut p = coefficients[N - 1];
+    for &c in coefficients[..N - 1].iter().rev() {
+        p = A::madd(p, x, c);
+    }
+    p
+}
+
 /// Adding and taking away 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
 pub const ROUNDER: f32 = 12_582_912.0;
 /// ln 2 in two parts; the first has few enough bits that its product with an exponent is exact.
@@ -259,57 +346,52 @@ fn power_of_two(shifted: f32) -> f32 {
     f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
+/// n and p with e^x = 2^n p; n comes with ROUNDER added.
+#[inline(always)]
+fn exp_parts<A: Arithmetic>(x: f32) -> (f32, f32) {
+    let shifted = A::madd(x, std::f32::consts::LOG2_E, ROUNDER);
+    let n = shifted - ROUNDER;
+    let r = A::madd(n, -LN2_LOW, A::madd(n, -LN2_HIGH, x));
+    (shifted, A::madd(polynomial::<A, 6>(r, &EXP) * r, r, r) + 1.0)
+}
+
 /// e^x, within 1.1 units in the last place; subnormal results and infinities included.
 #[inline(always)]
-pub fn exp_f32(x: f32) -> f32 {
-    let clamped = x.clamp(-104.0, 89.0);
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUNDER;
+pub fn exp_f32<A: Arithmetic>(x: f32) -> f32 {
+    let (shifted, p) = exp_parts::<A>(x.clamp(-104.0, 89.0));
     let n = shifted - ROUNDER;
-    let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
-    let p = EXP[5];
-    let p = p * r + EXP[4];
-    let p = p * r + EXP[3];
-    let p = p * r + EXP[2];
-    let p = p * r + EXP[1];
-    let p = p * r + EXP[0];
-    let p = (p * r) * r + r + 1.0;
     // 2^n may lie outside the normal range, so it is applied in two steps.
     let half = (n * 0.5 + ROUNDER) - ROUNDER;
     let y = p * power_of_two(half + ROUNDER) * power_of_two((n - half) + ROUNDER);
     if x.is_nan() { x } else { y }
 }
 
+/// e^x for x <= 0, within 1.1 units in the last place; 0 where it is below the normal numbers.
+#[inline(always)]
+pub fn exp_below_f32<A: Arithmetic>(x: f32) -> f32 {
+    const LEAST: f32 = -87.336_54;
+    // A NaN is no smaller than the least and stays what it is.
+    let (shifted, p) = exp_parts::<A>(if x < LEAST { LEAST } else { x });
+    let y = p * power_of_two(shifted);
+    if x < LEAST { 0.0 } else { y }
+}
+
 /// 1 / (1 + e^-x), within 3e-7 of it where it is normal. The exponent is kept to where 2^n is normal, which takes fewer
 /// steps than [`exp_f32`].
 #[inline(always)]
-pub fn sigmoid_f32(x: f32) -> f32 {
-    let t = (-x).clamp(-87.0, 87.0);
-    let shifted = t * std::f32::consts::LOG2_E + ROUNDER;
-    let n = shifted - ROUNDER;
-    let r = (t - n * LN2_HIGH) - n * LN2_LOW;
-    let p = EXP[5];
-    let p = p * r + EXP[4];
-    let p = p * r + EXP[3];
-    let p = p * r + EXP[2];
-    let p = p * r + EXP[1];
-    let p = p * r + EXP[0];
-    let p = (p * r) * r + r + 1.0;
-    1.0 / (1.0 + p * power_of_two(shifted))
+pub fn sigmoid_f32<A: Arithmetic>(x: f32) -> f32 {
+    let (shifted, p) = exp_parts::<A>((-x).clamp(-87.0, 87.0));
+    1.0 / A::madd(p, power_of_two(shifted), 1.0)
 }
 
 /// tanh, within 2 units in the last place.
 #[inline(always)]
-pub fn tanh_f32(x: f32) -> f32 {
+pub fn tanh_f32<A: Arithmetic>(x: f32) -> f32 {
     let a = x.abs();
     let s = x * x;
-    let p = TANH[4];
-    let p = p * s + TANH[3];
-    let p = p * s + TANH[2];
-    let p = p * s + TANH[1];
-    let p = p * s + TANH[0];
-    let small = p * s * x + x;
-    let e = exp_f32(a.min(10.0) * 2.0);
-    let large = (1.0 - 2.0 / (e + 1.0)).copysign(x);
+    let small = A::madd(polynomial::<A, 5>(s, &TANH) * s, x, x);
+    let (shifted, p) = exp_parts::<A>(a.min(10.0) * 2.0);
+    let large = (1.0 - 2.0 / A::madd(p, power_of_two(shifted), 1.0)).copysign(x);
     let y = if a < 0.625 { small } else { large };
     // The sum of two zeros has lost the sign of x.
     if x.is_nan() { x } else { y.copysign(x) }
@@ -317,19 +399,14 @@ pub fn tanh_f32(x: f32) -> f32 {
 
 /// The error function, within 1.5e-7 (near 0.9, where the two forms meet; 2 units in the last place elsewhere).
 #[inline(always)]
-pub fn erf_f32(x: f32) -> f32 {
+pub fn erf_f32<A: Arithmetic>(x: f32) -> f32 {
     let a = x.abs().min(4.0);
-    let s = x * x;
-    let mut p = ERF_SMALL[ERF_SMALL.len() - 1];
-    for &c in ERF_SMALL[..ERF_SMALL.len() - 1].iter().rev() {
-        p = p * s + c;
-    }
-    let small = p * x;
-    let mut q = ERF_LARGE[ERF_LARGE.len() - 1];
-    for &c in ERF_LARGE[..ERF_LARGE.len() - 1].iter().rev() {
-        q = q * a + c;
-    }
-    let large = (1.0 - exp_f32(q)).copysign(x);
+    let small = polynomial::<A, 7>(x * x, &ERF_SMALL) * x;
+    // At most 0.2 is taken away from 1, so its own error counts little; 2^q is normal.
+    let q = polynomial::<A, 8>(a, &ERF_LARGE);
+    let shifted = q + ROUNDER;
+    let rest = polynomial::<A, 6>(q - (shifted - ROUNDER), &EXP2) * power_of_two(shifted);
+    let large = (1.0 - rest).copysign(x);
     let y = if a < 0.9 { small } else { large };
     if x.is_nan() { x } else { y }
 }
@@ -376,17 +453,20 @@ const ERF_SMALL: [f32; 7] = [
     -8.180_779_866e-4,
     8.534_116_732e-5,
 ];
-/// ln(1 - erf x) for 0.9 <= x <= 4.
+/// log2(1 - erf x) for 0.9 <= x <= 4.
 const ERF_LARGE: [f32; 8] = [
-    1.744_384_408e-4,
-    -1.129_514_970,
-    -6.333_442_196e-1,
-    -1.082_860_543e-1,
-    2.512_531_325e-2,
-    -4.174_097_155e-3,
-    4.352_589_303e-4,
-    -2.117_903_105e-5,
+    2.516_614_733e-4,
+    -1.629_545_646,
+    -9.137_225_647e-1,
+    -1.562_237_535e-1,
+    3.624_816_482e-2,
+    -6.021_949_265e-3,
+    6.279_459_003e-4,
+    -3.055_488_308e-5,
 ];
+/// 2^r on [-1/2, 1/2].
+const EXP2: [f32; 6] =
+    [1.000_000_072, 6.931_469_464e-1, 2.402_211_756e-1, 5.550_745_270e-2, 9.675_687_563e-3, 1.326_670_435e-3];
 
 #[cfg(test)]
 mod tests {
@@ -408,34 +488,56 @@ mod tests {
 
     #[test]
     fn exp_is_accurate() {
+        exp_is_accurate_by::<Separate>();
+        exp_is_accurate_by::<Fused>();
+    }
+
+    fn exp_is_accurate_by<A: Arithmetic>() {
         for x in points(100.0).filter(|x| *x < 88.7) {
             let want = f64::from(x).exp();
-            assert!(ulps(exp_f32(x), want) < 1.3, "exp({x}) = {} want {want}", exp_f32(x));
+            assert!(ulps(exp_f32::<A>(x), want) < 1.3, "exp({x}) = {} want {want}", exp_f32::<A>(x));
         }
-        assert_eq!(exp_f32(0.0), 1.0);
-        assert_eq!(exp_f32(f32::INFINITY), f32::INFINITY);
-        assert_eq!(exp_f32(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp_f32(88.8), f32::INFINITY);
-        assert!(exp_f32(f32::NAN).is_nan());
+        for x in points(87.0).filter(|x| *x <= 0.0) {
+            let want = f64::from(x).exp();
+            assert!(ulps(exp_below_f32::<A>(x), want) < 1.3, "exp({x}) = {} want {want}", exp_below_f32::<A>(x));
+        }
+        assert_eq!(exp_below_f32::<A>(-87.4), 0.0);
+        assert_eq!(exp_below_f32::<A>(f32::NEG_INFINITY), 0.0);
+        assert!(exp_below_f32::<A>(f32::NAN).is_nan());
+        assert_eq!(exp_f32::<A>(0.0), 1.0);
+        assert_eq!(exp_f32::<A>(f32::INFINITY), f32::INFINITY);
+        assert_eq!(exp_f32::<A>(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp_f32::<A>(88.8), f32::INFINITY);
+        assert!(exp_f32::<A>(f32::NAN).is_nan());
     }
 
     #[test]
     fn tanh_is_accurate() {
+        tanh_is_accurate_by::<Separate>();
+        tanh_is_accurate_by::<Fused>();
+    }
+
+    fn tanh_is_accurate_by<A: Arithmetic>() {
         for x in points(12.0) {
             let want = f64::from(x).tanh();
-            assert!(ulps(tanh_f32(x), want) < 2.5, "tanh({x}) = {} want {want}", tanh_f32(x));
+            assert!(ulps(tanh_f32::<A>(x), want) < 2.5, "tanh({x}) = {} want {want}", tanh_f32::<A>(x));
         }
-        assert_eq!(tanh_f32(f32::NEG_INFINITY), -1.0);
-        assert!(tanh_f32(f32::NAN).is_nan());
-        assert!(tanh_f32(-0.0).is_sign_negative());
+        assert_eq!(tanh_f32::<A>(f32::NEG_INFINITY), -1.0);
+        assert!(tanh_f32::<A>(f32::NAN).is_nan());
+        assert!(tanh_f32::<A>(-0.0).is_sign_negative());
     }
 
     #[test]
     fn erf_is_accurate() {
+        erf_is_accurate_by::<Separate>();
+        erf_is_accurate_by::<Fused>();
+    }
+
+    fn erf_is_accurate_by<A: Arithmetic>() {
         for x in points(5.0) {
             let want = erf_f64(x.into());
-            assert!((f64::from(erf_f32(x)) - want).abs() < 1.5e-7, "erf({x}) = {} want {want}", erf_f32(x));
-            assert!(ulps(erf_f32(x), want) < 4.0, "erf({x}) = {} want {want}", erf_f32(x));
+            assert!((f64::from(erf_f32::<A>(x)) - want).abs() < 1.5e-7, "erf({x}) = {} want {want}", erf_f32::<A>(x));
+            assert!(ulps(erf_f32::<A>(x), want) < 4.0, "erf({x}) = {} want {want}", erf_f32::<A>(x));
         }
         // Values of the C library.
         for (x, want) in
@@ -443,15 +545,20 @@ mod tests {
         {
             assert!((erf_f64(x) - want).abs() < 2e-16 * 4.0, "erf({x}) = {}", erf_f64(x));
         }
-        assert_eq!(erf_f32(f32::INFINITY), 1.0);
-        assert!(erf_f32(f32::NAN).is_nan());
+        assert_eq!(erf_f32::<A>(f32::INFINITY), 1.0);
+        assert!(erf_f32::<A>(f32::NAN).is_nan());
     }
 
     #[test]
     fn sigmoid_does_not_overflow() {
+        sigmoid_does_not_overflow_by::<Separate>();
+        sigmoid_does_not_overflow_by::<Fused>();
+    }
+
+    fn sigmoid_does_not_overflow_by<A: Arithmetic>() {
         for x in points(100.0) {
             let want = 1.0 / (1.0 + (-f64::from(x)).exp());
-            let got = Float::sigmoid(x);
+            let got = sigmoid_f32::<A>(x);
             assert!((f64::from(got) - want).abs() <= 3e-7 * want.max(1e-30), "sigmoid({x}) = {got} want {want}");
         }
     }

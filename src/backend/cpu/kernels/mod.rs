@@ -14,5 +14,6 @@ pub mod movement;
 pub mod planes;
 pub mod program;
 pub mod registers;
+pub mod rows;
 pub mod simd;
 pub mod vector;

@@ -292,8 +292,8 @@ impl Block<'_, '_> {
     }
 }
 
-// The operators: functions, because closures are not sure to be compiled for the instructions of their caller. Products are
-// rounded before they are added to, as in the loops of the operators themselves.
+// The operators: functions, because closures are not sure to be compiled for the instructions of their caller. Where the
+// operators' own loops round products before they add them, so does this.
 
 #[inline(always)]
 unsafe fn rounded<X: Single, const U: usize>(mut v: [X::V; U]) -> [X::V; U] {
@@ -329,19 +329,19 @@ unsafe fn sigmoid<X: Single, const U: usize>(mut v: [X::V; U]) -> [X::V; U] {
     unsafe {
         let one = X::splat(&1.0);
         let (log2, rounder) = (X::splat(&std::f32::consts::LOG2_E), X::splat(&ROUNDER));
-        let (high, low) = (X::splat(&LN2_HIGH), X::splat(&LN2_LOW));
+        let (high, low) = (X::splat(&-LN2_HIGH), X::splat(&-LN2_LOW));
         v.iter_mut().for_each(|v| *v = X::neg(*v));
         let t = limited::<X, U>(v, -87.0, 87.0);
         for (v, t) in v.iter_mut().zip(t) {
-            let shifted = X::add(X::mul(t, log2), rounder);
+            let shifted = X::fma(t, log2, rounder);
             let n = X::sub(shifted, rounder);
-            let r = X::sub(X::sub(t, X::mul(n, high)), X::mul(n, low));
+            let r = X::fma(n, low, X::fma(n, high, t));
             let mut p = X::splat(&EXP[5]);
             for e in EXP[..5].iter().rev() {
-                p = X::add(X::mul(p, r), X::splat(e));
+                p = X::fma(p, r, X::splat(e));
             }
-            let p = X::add(X::add(X::mul(X::mul(p, r), r), r), one);
-            *v = X::div(one, X::add(one, X::mul(p, X::power_of_two(shifted))));
+            let p = X::add(X::fma(X::mul(p, r), r, r), one);
+            *v = X::div(one, X::fma(p, X::power_of_two(shifted), one));
         }
     }
     v

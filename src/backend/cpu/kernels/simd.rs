@@ -1,7 +1,11 @@
 //! Wider instructions where the processor has them: the same Rust code, compiled twice, chosen at run time. The results
-//! are the same bit for bit, because neither form fuses or reorders operations.
+//! are the same bit for bit, because neither form fuses or reorders operations; only a [`Calculation`] adds products in
+//! one step where it can.
 #![allow(unsafe_code)] // calls of functions compiled for features that were checked first
 
+#[cfg(target_arch = "x86_64")]
+use super::math::Fused;
+use super::math::{Arithmetic, Separate};
 #[cfg(target_arch = "x86_64")]
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -34,15 +38,39 @@ pub fn vectorized(work: impl Vectorized) {
     work.run();
 }
 
-/// The same for work that computes much with each element: compiled for AVX-512 too.
+/// Work that computes much with each element. `run` is marked `#[inline(always)]`.
+pub trait Calculation {
+    /// Does the work.
+    fn run<A: Arithmetic>(self);
+}
+
+/// Runs `work` compiled for AVX-512 or AVX2 where the processor has them.
 #[inline]
-pub fn vectorized_wide(work: impl Vectorized) {
+pub fn calculate(work: impl Calculation) {
     #[cfg(target_arch = "x86_64")]
-    if has_avx512() {
-        // SAFETY: the features have just been checked.
-        return unsafe { work_with_avx512(work) };
+    {
+        if has_avx512() {
+            // SAFETY: the features have just been checked.
+            return unsafe { calculate_with_avx512(work) };
+        }
+        if has_avx2() {
+            // SAFETY: the features have just been checked.
+            return unsafe { calculate_with_avx2(work) };
+        }
     }
-    vectorized(work);
+    work.run::<Separate>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+fn calculate_with_avx512(work: impl Calculation) {
+    work.run::<Fused>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn calculate_with_avx2(work: impl Calculation) {
+    work.run::<Fused>();
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -96,10 +124,4 @@ fn detect() -> bool {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
-fn work_with_avx512(work: impl Vectorized) {
-    work.run();
 }

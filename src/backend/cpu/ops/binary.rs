@@ -1,15 +1,17 @@
 //! Elementwise operators of two tensors, and of any number of them, with broadcasting.
 
+use super::cast::cast;
 use super::{Built, Entry, Inputs, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::{Operand, Zip, apply, cast_float, zip, zip_to};
-use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
+use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, is_narrow, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::kernels::registers;
+use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
-use crate::model::DataType::{self, Bool, Float32, Float64};
-use crate::{Result, bail, with_float, with_integer, with_number};
+use crate::model::DataType::{self, Bool, Float32, Float64, Int64};
+use crate::{Result, bail, with_float, with_wide_integer};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -131,7 +133,11 @@ fn calculate(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
     if dtype.is_float() {
         return with_float!(dtype, T => floats::<T>(cx, op, a, b), else other => Err(refuse(&format!("{op:?}"), other)));
     }
-    with_integer!(dtype, T => integers::<T>(cx, op, a, b), else other => Err(refuse(&format!("{op:?}"), other)))
+    if is_narrow(dtype) {
+        let wide = integers::<i64>(cx, op, cast(cx, &a, Int64, true)?, cast(cx, &b, Int64, true)?)?;
+        return cast(cx, &wide, dtype, true);
+    }
+    with_wide_integer!(dtype, T => integers::<T>(cx, op, a, b), else other => Err(refuse(&format!("{op:?}"), other)))
 }
 
 fn floats<T: FloatLane>(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
@@ -259,14 +265,14 @@ fn mixed_power(cx: &Cx, a: Tensor, b: Tensor) -> Result<Tensor> {
     if dtype == Float64 || b.dtype().is_float() {
         let exponent = to_float(cx, &b, Float64)?;
         let result = power::<f64>(cx, to_float(cx, &a, Float64)?, exponent)?;
-        return super::cast::cast(cx, &result, dtype, true);
+        return cast(cx, &result, dtype, true);
     }
-    let exponent = super::cast::cast(cx, &b, dtype, true)?;
+    let exponent = cast(cx, &b, dtype, true)?;
     calculate(cx, Op::Pow, a, exponent)
 }
 
 fn to_float(cx: &Cx, t: &Tensor, to: DataType) -> Result<Tensor> {
-    super::cast::cast(cx, t, to, true)
+    cast(cx, t, to, true)
 }
 
 /// A slope of shape [C] belongs to the channels of [N, C, ...] where it does not broadcast as it stands (opset 7 and 8
@@ -325,28 +331,47 @@ fn variadic(cx: &NodeCx) -> Built {
 fn compare(cx: &NodeCx) -> Built {
     cx.check_inputs(2, 2)?;
     let name = cx.node.op_type.clone();
+    let wanted = match &*name {
+        "Equal" => EQUAL,
+        "Greater" => GREATER,
+        "GreaterOrEqual" => GREATER | EQUAL,
+        "Less" => LESS,
+        _ => LESS | EQUAL,
+    };
     tensor_kernel(move |cx, inputs| {
         let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
-        if a.dtype() != b.dtype() {
-            bail!(TypeMismatch, "its inputs are of types {} and {}, but must be of one type", a.dtype(), b.dtype());
+        let dtype = a.dtype();
+        if dtype != b.dtype() {
+            bail!(TypeMismatch, "its inputs are of types {dtype} and {}, but must be of one type", b.dtype());
         }
-        let dtype = if a.dtype() == Bool { DataType::Uint8 } else { a.dtype() };
-        if dtype == DataType::String && &*name == "Equal" {
-            return super::strings::equal(cx, a, b);
-        }
-        with_number!(dtype, T => zip_to::<T, u8>(cx, a, b, Bool, comparison::<<T as Lane>::C>(&name)),
-            else other => Err(refuse(&name, other)))
+        let through = |wide: DataType| Ok::<_, crate::Error>((cast(cx, a, wide, true)?, cast(cx, b, wide, true)?));
+        let mut y = match dtype {
+            DataType::String if &*name == "Equal" => return super::strings::equal(cx, a, b),
+            Float32 => relations::<f32>(cx, a, b),
+            Float64 => relations::<f64>(cx, a, b),
+            Int64 => relations::<i64>(cx, a, b),
+            DataType::Uint64 => relations::<u64>(cx, a, b),
+            half if half.is_half() => through(Float32).and_then(|(a, b)| relations::<f32>(cx, &a, &b)),
+            Bool | DataType::Int32 => through(Int64).and_then(|(a, b)| relations::<i64>(cx, &a, &b)),
+            narrow if is_narrow(narrow) => through(Int64).and_then(|(a, b)| relations::<i64>(cx, &a, &b)),
+            other => Err(refuse(&name, other)),
+        }?;
+        let all = y.slice_mut::<u8>()?;
+        vectorize(|| all.iter_mut().for_each(|v| *v = (*v & wanted != 0).into()));
+        Ok(y)
     })
 }
 
-fn comparison<C: Copy + PartialOrd>(op: &str) -> Zip<C, u8> {
-    match op {
-        "Equal" => |a, b, o| apply(a, b, o, |a, b| (a == b).into()),
-        "Greater" => |a, b, o| apply(a, b, o, |a, b| (a > b).into()),
-        "GreaterOrEqual" => |a, b, o| apply(a, b, o, |a, b| (a >= b).into()),
-        "Less" => |a, b, o| apply(a, b, o, |a, b| (a < b).into()),
-        _ => |a, b, o| apply(a, b, o, |a, b| (a <= b).into()),
-    }
+// How two numbers relate; none of it if one is NaN.
+const EQUAL: u8 = 1;
+const GREATER: u8 = 2;
+const LESS: u8 = 4;
+
+/// How each pair relates: one loop a type for all comparisons.
+fn relations<T: Lane<C: PartialOrd>>(cx: &Cx, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    zip_to::<T, u8>(cx, a, b, Bool, |a, b, o| {
+        apply(a, b, o, |a, b| (u8::from(a == b) * EQUAL) | (u8::from(a > b) * GREATER) | (u8::from(a < b) * LESS));
+    })
 }
 
 fn logical(cx: &NodeCx) -> Built {

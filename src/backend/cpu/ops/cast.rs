@@ -1,6 +1,7 @@
 //! Conversions between element types.
 
 use super::cast_small::{self, is_small};
+use super::wide::{widest, with_widest};
 use super::{Built, Entry, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::{cast_float, map};
@@ -9,7 +10,7 @@ use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::minifloat::Rounding;
 use crate::backend::cpu::tensor::{Tensor, Text, element_bytes};
 use crate::model::DataType::{self, Bool};
-use crate::{Result, bail, err, with_float, with_integer, with_number};
+use crate::{Result, bail, err, with_float, with_integer};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] =
@@ -169,8 +170,9 @@ fn to_strings(cx: &Cx, x: &Tensor) -> Result<Tensor> {
     let texts: Vec<Text> = if x.dtype() == Bool {
         x.slice::<u8>()?.iter().map(|&v| Text::from_static(if v != 0 { b"True" } else { b"False" })).collect()
     } else {
-        with_number!(x.dtype(), T => {
-            x.slice::<T>()?.iter().map(|v| Text::from(plain(&v.get().to_string()))).collect()
+        let x = widest(cx, x)?;
+        with_widest!(x.dtype(), T => {
+            x.slice::<T>()?.iter().map(|v| Text::from(plain(&v.to_string()))).collect()
         }, else other => return Err(refuse("Cast to string", other)))
     };
     Tensor::from_charged(x.dims().to_vec(), texts, charge)

@@ -1,15 +1,16 @@
 //! Casts from and to types of a byte and less that are no plain integers: small floats and integers of four and two bits.
 
 use super::cast::cast;
+use super::wide::with_wide;
 use super::{Built, NodeCx, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
-use crate::backend::cpu::kernels::lane::{Lane, refuse};
+use crate::backend::cpu::kernels::lane::refuse;
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::minifloat::{Powers, Rounding, table};
 use crate::backend::cpu::tensor::Tensor;
 use crate::model::DataType::{self, Float32, Float64, Int2, Int4, Int8, Int32, Uint2, Uint4, Uint8};
-use crate::{Result, bail, err, with_float};
+use crate::{Result, bail, err};
 
 /// True for the types of this file.
 pub fn is_small(dtype: DataType) -> bool {
@@ -59,10 +60,10 @@ pub fn narrow(cx: &Cx, x: &Tensor, to: DataType, rounding: Rounding) -> Result<T
         _ => cast_float(cx, x, Float32)?,
     };
     let mut y = Tensor::new(cx.pool, to, x.dims().to_vec())?;
-    with_float!(wide.dtype(), T => {
-        let values = wide.slice::<T>()?.iter();
-        y.bytes_mut()?.iter_mut().zip(values).for_each(|(o, v)| *o = table.encode(v.get().wide(), rounding));
-    }, else other => return Err(refuse("Cast", other)));
+    with_wide!(wide.dtype(), F => {
+        let values = wide.slice::<F>()?.iter();
+        y.bytes_mut()?.iter_mut().zip(values).for_each(|(o, v)| *o = table.encode(v.wide(), rounding));
+    });
     Ok(y)
 }
 

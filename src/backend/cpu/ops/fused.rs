@@ -92,7 +92,7 @@ impl Kernel for Fused {
 }
 
 /// The tensors among the inputs, by number.
-fn tensors(inputs: &Inputs) -> Vec<Option<&Tensor>> {
+pub fn tensors(inputs: &Inputs) -> Vec<Option<&Tensor>> {
     (0..inputs.len()).map(|i| inputs.opt_value(i).and_then(|v| v.tensor().ok())).collect()
 }
 
@@ -163,7 +163,7 @@ impl Fused {
     }
 
     /// The operators in order, each for itself.
-    fn one_by_one(&self, cx: &Cx, inputs: &Inputs) -> Result<Vec<Val>> {
+    pub fn one_by_one(&self, cx: &Cx, inputs: &Inputs) -> Result<Vec<Val>> {
         let mut values: Vec<Val> = Vec::new();
         let offset = usize::from(self.head.is_none());
         for part in self.head.iter().chain(&self.parts) {

@@ -1,15 +1,18 @@
 //! Indexing: gathers, scatters, selection.
 
 use super::axes::axis;
+use super::cast::cast;
+use super::wide::with_widest;
 use super::{Built, Entry, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast::{self, Walk, strides};
+use crate::backend::cpu::kernels::lane::is_narrow;
 use crate::backend::cpu::kernels::movement::Elem;
 use crate::backend::cpu::ops::node::integers;
 use crate::backend::cpu::ops::select::take_along;
 use crate::backend::cpu::tensor::{Tensor, count};
 use crate::model::DataType;
-use crate::{Result, bail, err, with_elem, with_number};
+use crate::{Result, bail, err, with_elem};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -218,7 +221,11 @@ fn scatter(cx: &Cx, x: Tensor, places: &[usize], inner: usize, updates: &Tensor,
         let updates = cast_float(cx, updates, DataType::Float32)?;
         return cast_float(cx, &scatter(cx, wide, places, inner, &updates, how)?, dtype);
     }
-    with_number!(dtype, T => join::<T>(y.slice_mut()?, places, inner, updates.slice()?, how),
+    if is_narrow(dtype) {
+        let (wide, updates) = (cast(cx, &y, DataType::Int64, true)?, cast(cx, updates, DataType::Int64, true)?);
+        return cast(cx, &scatter(cx, wide, places, inner, &updates, how)?, y.dtype(), true);
+    }
+    with_widest!(dtype, T => join::<T>(y.slice_mut()?, places, inner, updates.slice()?, how),
         else other => return Err(crate::backend::cpu::kernels::lane::refuse("Scatter", other)));
     Ok(y)
 }
@@ -267,15 +274,8 @@ macro_rules! joined {
 joined! {
     f32: |a, b| a + b, |a, b| a * b;
     f64: |a, b| a + b, |a, b| a * b;
-    half::f16: |a, b| a + b, |a, b| a * b;
-    half::bf16: |a, b| a + b, |a, b| a * b;
-    i8: i8::wrapping_add, i8::wrapping_mul;
-    i16: i16::wrapping_add, i16::wrapping_mul;
     i32: i32::wrapping_add, i32::wrapping_mul;
     i64: i64::wrapping_add, i64::wrapping_mul;
-    u8: u8::wrapping_add, u8::wrapping_mul;
-    u16: u16::wrapping_add, u16::wrapping_mul;
-    u32: u32::wrapping_add, u32::wrapping_mul;
     u64: u64::wrapping_add, u64::wrapping_mul;
 }
 

@@ -1,16 +1,17 @@
 //! Elementwise operators of one tensor that are no plain float functions: negation, tests, limits.
 
+use super::wide::{computing, with_wide};
 use super::{Built, Entry, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
-use crate::backend::cpu::kernels::elementwise::{in_place, map};
-use crate::backend::cpu::kernels::lane::{Lane, refuse};
+use crate::backend::cpu::kernels::elementwise::{cast_float, in_place, map};
+use crate::backend::cpu::kernels::lane::{Lane, is_narrow, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::kernels::registers::Op;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
-use crate::model::DataType::{Bool, Float64};
-use crate::{Result, bail, err, with_float, with_integer, with_number};
+use crate::model::DataType::{Bool, Float64, Int64};
+use crate::{Result, bail, err, with_float, with_integer, with_wide_integer};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -46,10 +47,11 @@ fn is_nan(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     tensor_kernel(|cx, inputs| {
         let x = inputs.tensor(0)?;
-        with_float!(x.dtype(), T => map::<T, u8>(cx, x, Bool, |from, out| {
+        let wide = computing(x.dtype(), "IsNaN")?;
+        let x = cast_float(cx, x, wide)?;
+        with_wide!(wide, F => map::<F, u8>(cx, &x, Bool, |from, out| {
             out.iter_mut().zip(from).for_each(|(o, v)| *o = v.is_nan().into());
-        }),
-            else other => Err(refuse("IsNaN", other)))
+        }))
     })
 }
 
@@ -58,15 +60,17 @@ fn is_inf(cx: &NodeCx) -> Built {
     let (negative, positive) = (cx.flag("detect_negative", true)?, cx.flag("detect_positive", true)?);
     tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
-        with_float!(x.dtype(), T => {
+        let wide = computing(x.dtype(), "IsInf")?;
+        let x = cast_float(cx, x, wide)?;
+        with_wide!(wide, F => {
             // 1 for +inf, 2 for -inf, then only those that are asked for.
-            let kinds = map::<T, u8>(cx, x, Bool, |from, out| {
-                let kind = |v: <T as Lane>::C| if !v.is_infinite() { 0 } else if v > 0.0 { 1 } else { 2 };
+            let kinds = map::<F, u8>(cx, &x, Bool, |from, out| {
+                let kind = |v: F| if !v.is_infinite() { 0 } else if v > 0.0 { 1 } else { 2 };
                 out.iter_mut().zip(from).for_each(|(o, &v)| *o = kind(v));
             })?;
             let wanted = [false, positive, negative];
             in_place::<u8>(cx, kinds, 1, &|v| v.iter_mut().for_each(|v| *v = wanted[usize::from(*v)].into()))
-        }, else other => Err(refuse("IsInf", other)))
+        })
     })
 }
 
@@ -89,12 +93,22 @@ fn clip(cx: &NodeCx) -> Built {
         if let Some(wrong) = [low, high].into_iter().flatten().find(|t| t.dtype() != dtype || t.len() != 1) {
             bail!(TypeMismatch, "its limit {wrong:?} must be a single value of type {dtype}");
         }
-        with_number!(dtype, T => {
-            let one = |t: Option<&Tensor>| t.map(|t| Ok::<_, crate::Error>(t.slice::<T>()?[0].get())).transpose();
-            limit::<T>(cx, x, one(low)?, one(high)?)
-        }, else other => Err(refuse("Clip", other)))
+        if is_narrow(dtype) {
+            let wide = |t: &Tensor| super::cast::cast(cx, t, Int64, true);
+            let (low, high) = (low.map(wide).transpose()?, high.map(wide).transpose()?);
+            let y = limit::<i64>(cx, wide(&x)?, one::<i64>(low.as_ref())?, one::<i64>(high.as_ref())?)?;
+            return super::cast::cast(cx, &y, dtype, true);
+        }
+        with_float!(dtype, T => limit::<T>(cx, x, one::<T>(low)?, one::<T>(high)?),
+            else integer => with_wide_integer!(integer, T => limit::<T>(cx, x, one::<T>(low)?, one::<T>(high)?),
+                else other => Err(refuse("Clip", other))))
     });
     staged(stage, kernel)
+}
+
+/// A limit, if there is one.
+fn one<T: Lane>(t: Option<&Tensor>) -> Result<Option<T::C>> {
+    t.map(|t| Ok(t.slice::<T>()?[0].get())).transpose()
 }
 
 /// The stage of a clip whose limits are known.

@@ -1,12 +1,13 @@
 //! NegativeLogLikelihoodLoss and SoftmaxCrossEntropyLoss.
 
 use super::node::integers;
-use super::softmax::{log_softmax, sum};
+use super::softmax::log_softmax;
 use super::wide::{computing, same_widened, with_wide};
 use super::{Built, Entry, NodeCx, entry, kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::rows::sum;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
 use crate::{Result, bail, err};

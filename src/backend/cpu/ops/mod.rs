@@ -1,6 +1,7 @@
 //! Operators: one file a family. Each family has a table that says which operators it has and how a node of that type
 //! becomes a kernel; attributes are read once, when the engine is built, for the opset version the model imports.
 
+pub mod along_rows;
 mod attention;
 mod axes;
 mod binary;
@@ -62,6 +63,11 @@ pub trait Kernel: Send + Sync {
 
     /// What it does to each element, if that is all it does.
     fn stage(&self) -> Option<&Stage> {
+        None
+    }
+
+    /// What it makes of each row, if it reduces the last dimension alone and keeps it.
+    fn row_reduction(&self) -> Option<&reduce::RowReduction> {
         None
     }
 

@@ -1,13 +1,13 @@
 //! Normalisations.
 
 use super::axes::axis;
-use super::softmax::sum;
 use super::{Built, ChannelsLast, Entry, NodeCx, entry, kernel, staged, tensor_kernel, with_channels_last};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::Stage;
+use crate::backend::cpu::kernels::rows::sum;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::tensor::Tensor;

@@ -1,18 +1,19 @@
 //! Pooling.
 
+use super::wide::{computing, with_wide};
 use super::window::{WindowSpec, spatial};
 use super::{Built, ChannelsLast, Entry, NodeCx, entry, kernel, tensor_kernel, with_channels_last};
 use crate::backend::cpu::exec::Cx;
-use crate::backend::cpu::kernels::channels_last::pool::{Over, global_mean, pool as pool_last};
+use crate::backend::cpu::kernels::channels_last::pool::{Over, global_mean, plane_sum, pool as pool_last};
 use crate::backend::cpu::kernels::conv::Window;
+use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::planes::{self, Plane, planes_at_once};
-use crate::backend::cpu::ops::softmax::sum;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
 use crate::model::DataType::{self, Int64};
-use crate::{Result, bail, err, with_float, with_number};
+use crate::{Result, bail, err, with_float};
 use std::sync::Arc;
 
 /// The operators of this family.
@@ -132,13 +133,23 @@ fn max_pool(cx: &NodeCx) -> Built {
             }), else other => Err(refuse("MaxPool", other)))
             .map(|y| vec![Val::Tensor(y)]);
         }
-        with_number!(x.dtype(), T => maximum::<T>(cx, x, &window, dims, places, columns_first),
-            else other => Err(refuse("MaxPool", other)))
+        // Of the integers, ONNX takes those of eight bits.
+        match x.dtype() {
+            DataType::Int8 => maximum::<i8>(cx, x, &window, dims, places, columns_first),
+            DataType::Uint8 => maximum::<u8>(cx, x, &window, dims, places, columns_first),
+            dtype => {
+                let wide = computing(dtype, "MaxPool")?;
+                let x = cast_float(cx, x, wide)?;
+                let mut made = with_wide!(wide, F => maximum::<F>(cx, &x, &window, dims, places, columns_first))?;
+                made[0] = Val::Tensor(cast_float(cx, made[0].tensor()?, dtype)?);
+                Ok(made)
+            }
+        }
     })?;
     with_form(planes, last)
 }
 
-fn maximum<T: Lane<C: PartialOrd>>(
+fn maximum<T: Lane<C = T> + PartialOrd>(
     cx: &Cx,
     x: &Tensor,
     w: &Window,
@@ -161,15 +172,6 @@ fn maximum<T: Lane<C: PartialOrd>>(
         let work = y.len() * w.kernel_len();
         cx.threads.pieces(y.slice_mut::<T>()?, size, work, |i, out| {
             let from = &data[i * plane..(i + 1) * plane];
-            let mut wide = Vec::new();
-            let from = match T::direct(from) {
-                Some(direct) => direct,
-                None => {
-                    wide.resize(plane, T::C::default());
-                    T::widen(from, &mut wide);
-                    &wide
-                }
-            };
             positions(w, |at, taps, first| {
                 let mut best = None;
                 elements(w, &taps, first, |e| {
@@ -229,12 +231,14 @@ fn average_pool(cx: &NodeCx) -> Built {
                 }
             }), else other => Err(refuse("AveragePool", other)));
         }
-        with_float!(x.dtype(), T => pool::<T>(cx, x, &window, dims, |values, taps, first| {
-            let mut total = <<T as Lane>::C as Float>::ZERO;
+        let wide = computing(x.dtype(), "AveragePool")?;
+        let y = with_wide!(wide, F => pool::<F>(cx, &cast_float(cx, x, wide)?, &window, dims, |values, taps, first| {
+            let mut total = F::ZERO;
             elements(&window, taps, first, |e| total += values[e]);
             let n = if count_padding { padded_count(&window, tail, first) } else { taps.iter().map(|t| t.len()).product() };
-            total / <<T as Lane>::C as Float>::of(n as f64)
-        }), else other => Err(refuse("AveragePool", other)))
+            total / F::of(n as f64)
+        }))?;
+        cast_float(cx, &y, x.dtype())
     })?;
     with_form(planes, last)
 }
@@ -305,11 +309,13 @@ fn lp_pool(cx: &NodeCx) -> Built {
     tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
         let (window, _, dims) = windows(&spec, x)?;
-        with_float!(x.dtype(), T => pool::<T>(cx, x, &window, dims, |values, taps, first| {
-            let mut total = <<T as Lane>::C as Float>::ZERO;
+        let wide = computing(x.dtype(), "LpPool")?;
+        let y = with_wide!(wide, F => pool::<F>(cx, &cast_float(cx, x, wide)?, &window, dims, |values, taps, first| {
+            let mut total = F::ZERO;
             elements(&window, taps, first, |e| total += power(values[e], p));
             root(total, p)
-        }), else other => Err(refuse("LpPool", other)))
+        }))?;
+        cast_float(cx, &y, x.dtype())
     })
 }
 
@@ -329,32 +335,23 @@ fn root<F: Float>(v: F, p: i64) -> F {
     }
 }
 
-fn pool<T: FloatLane>(
+fn pool<F: Float + Lane<C = F>>(
     cx: &Cx,
     x: &Tensor,
     w: &Window,
     dims: Vec<usize>,
-    f: impl Fn(&[T::C], &[std::ops::Range<usize>; 3], [isize; 3]) -> T::C + Sync,
+    f: impl Fn(&[F], &[std::ops::Range<usize>; 3], [isize; 3]) -> F + Sync,
 ) -> Result<Tensor> {
     let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
     if y.is_empty() {
         return Ok(y);
     }
-    let data = x.slice::<T>()?;
+    let data = x.slice::<F>()?;
     let (plane, size) = (w.input_len(), w.output_len());
     let work = y.len() * w.kernel_len();
-    cx.threads.pieces(y.slice_mut::<T>()?, size, work, |i, out| {
+    cx.threads.pieces(y.slice_mut::<F>()?, size, work, |i, out| {
         let from = &data[i * plane..(i + 1) * plane];
-        let mut wide = Vec::new();
-        let from = match T::direct(from) {
-            Some(direct) => direct,
-            None => {
-                wide.resize(plane, T::C::ZERO);
-                T::widen(from, &mut wide);
-                &wide
-            }
-        };
-        positions(w, |at, taps, first| out[at] = T::put(f(from, &taps, first)));
+        positions(w, |at, taps, first| out[at] = f(from, &taps, first));
     });
     Ok(y)
 }
@@ -375,24 +372,23 @@ fn global(cx: &NodeCx) -> Built {
         let (count, rank) = planes(x)?;
         let mut dims = x.dims()[..2].to_vec();
         dims.resize(2 + rank, 1);
-        let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
-        let n = x.dims()[2..].iter().product::<usize>();
-        with_float!(x.dtype(), T => {
-            type C<T> = <T as Lane>::C;
-            let data = x.slice::<T>()?;
-            let work = x.len();
-            cx.threads.pieces(&mut y.slice_mut::<T>()?[..count], 1, work, |i, out| {
-                let mut wide = vec![C::<T>::ZERO; n];
-                T::widen(&data[i * n..(i + 1) * n], &mut wide);
+        let (dtype, n) = (x.dtype(), x.dims()[2..].iter().product::<usize>());
+        let wide = computing(dtype, &op)?;
+        let x = cast_float(cx, x, wide)?;
+        let mut y = Tensor::new(cx.pool, wide, dims)?;
+        with_wide!(wide, F => {
+            let (data, work) = (x.slice::<F>()?, x.len());
+            cx.threads.pieces(&mut y.slice_mut::<F>()?[..count], 1, work, |i, out| {
+                let values = &data[i * n..(i + 1) * n];
                 let value = match &*op {
-                    "GlobalAveragePool" => sum(&wide) / <C<T> as Float>::of(n as f64),
-                    "GlobalMaxPool" => wide.iter().fold(C::<T>::LOWEST, |a, &b| a.larger(b)),
-                    _ => root(wide.iter().map(|&v| power(v, p)).sum(), p),
+                    "GlobalAveragePool" => plane_sum(values) / F::of(n as f64),
+                    "GlobalMaxPool" => values.iter().fold(F::LOWEST, |a, &b| a.larger(b)),
+                    _ => root(values.iter().map(|&v| power(v, p)).sum(), p),
                 };
-                out.iter_mut().for_each(|o| *o = T::put(value));
+                out.iter_mut().for_each(|o| *o = value);
             });
-        }, else other => return Err(refuse(&op, other)));
-        Ok(y)
+        });
+        cast_float(cx, &y, dtype)
     })?;
     with_form(planes, last)
 }

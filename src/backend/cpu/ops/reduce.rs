@@ -1,15 +1,17 @@
 //! Reductions over axes, ArgMax and ArgMin, CumSum.
 
 use super::axes::{around, axes, axis};
-use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use super::wide::{widest, with_widest};
+use super::{Built, Entry, Inputs, Kernel, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::rows::sum;
 use crate::backend::cpu::kernels::simd::vectorize;
-use crate::backend::cpu::ops::softmax::sum;
 use crate::backend::cpu::tensor::Tensor;
+use crate::backend::cpu::value::Val;
 use crate::model::DataType::{self, Bool, Int64};
-use crate::{Result, bail, with_float, with_integer, with_number};
+use crate::{Result, bail, with_float, with_integer};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -43,6 +45,42 @@ enum Kind {
     SumSquare,
 }
 
+/// A reduction of one dimension, which stays, with length 1.
+pub struct RowReduction {
+    kind: Kind,
+    /// The dimension, as the node gives it.
+    axis: i64,
+}
+
+impl RowReduction {
+    /// True if it is the last of `rank` dimensions that is reduced.
+    pub fn is_last_of(&self, rank: usize) -> bool {
+        self.axis == -1 || usize::try_from(self.axis).is_ok_and(|a| a + 1 == rank)
+    }
+
+    /// The result for one row, unrounded.
+    pub fn of(&self, row: &[f32]) -> f32 {
+        vectorize(|| line(self.kind, row))
+    }
+}
+
+/// A kernel that is a reduction along rows, if it is one.
+fn along_rows(rows: Option<RowReduction>, kernel: Built) -> Built {
+    struct Rows(RowReduction, Box<dyn Kernel>);
+    impl Kernel for Rows {
+        fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
+            self.1.run(cx, inputs)
+        }
+        fn row_reduction(&self) -> Option<&RowReduction> {
+            Some(&self.0)
+        }
+    }
+    match rows {
+        Some(rows) => kernel.map(|k| Box::new(Rows(rows, k)) as Box<dyn Kernel>),
+        None => kernel,
+    }
+}
+
 fn reduce(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 2)?;
     let kind = match &*cx.node.op_type {
@@ -60,7 +98,16 @@ fn reduce(cx: &NodeCx) -> Built {
     let attribute = cx.ints("axes")?;
     let keep = cx.flag("keepdims", true)?;
     let nothing = cx.flag("noop_with_empty_axes", false)?;
-    tensor_kernel(move |cx, inputs| {
+    let known = match (&attribute, cx.constant(1)) {
+        (Some(a), _) => Some(a.clone()),
+        (None, Some(t)) => Some(super::node::integers(t)?),
+        _ => None,
+    };
+    let rows = match known.as_deref() {
+        Some(&[axis]) if keep => Some(RowReduction { kind, axis }),
+        _ => None,
+    };
+    let kernel = tensor_kernel(move |cx, inputs| {
         let list = match &attribute {
             Some(a) => Some(a.clone()),
             None => inputs.opt_ints(1)?,
@@ -77,7 +124,8 @@ fn reduce(cx: &NodeCx) -> Built {
             .map(|i| if over.contains(&i) { 1 } else { x.dims()[i] })
             .collect();
         run(cx, kind, &x, &over)?.reshaped(kept)
-    })
+    });
+    along_rows(rows, kernel)
 }
 
 /// The sum over these axes, which disappear.
@@ -289,14 +337,15 @@ fn arg(cx: &NodeCx) -> Built {
         if !y.is_empty() && n == 0 {
             bail!(Execution, "axis {at} of shape {:?} has no elements to choose from", x.dims());
         }
-        with_number!(x.dtype(), T => {
+        let x = widest(cx, x)?;
+        with_widest!(x.dtype(), T => {
             let data = x.slice::<T>()?;
             for (i, o) in y.slice_mut::<i64>()?.iter_mut().enumerate() {
                 let first = i / inner * n * inner + i % inner;
                 let mut best = 0;
-                let mut value = data[first].get();
+                let mut value = data[first];
                 for k in 1..n {
-                    let v = data[first + k * inner].get();
+                    let v = data[first + k * inner];
                     let better = if max { v > value } else { v < value };
                     #[allow(clippy::eq_op)] // only NaN differs from itself; the first NaN wins, as in NumPy
                     let nan = v != v && value == value;

@@ -34,6 +34,50 @@ fn order<C: PartialOrd>(a: &C, b: &C) -> Ordering {
     a.partial_cmp(b).unwrap_or_else(|| (a != a).cmp(&(b != b)))
 }
 
+/// Numbers as unsigned ones in the same order: NaN last, both zeros alike.
+trait Rank {
+    /// Its place among all values of the type.
+    fn rank(self) -> u64;
+}
+
+/// The highest bit: signed numbers are in order when it is turned over.
+const SIGN: u64 = 1 << 63;
+
+impl Rank for f64 {
+    fn rank(self) -> u64 {
+        if self.is_nan() {
+            return u64::MAX;
+        }
+        // Adding zero makes the negative zero positive.
+        let bits = (self + 0.0).to_bits();
+        if bits & SIGN == 0 { bits | SIGN } else { !bits }
+    }
+}
+
+impl Rank for f32 {
+    fn rank(self) -> u64 {
+        f64::from(self).rank()
+    }
+}
+
+macro_rules! rank {
+    ($($t:ty)+) => {$(
+        impl Rank for $t {
+            fn rank(self) -> u64 {
+                i64::from(self) as u64 ^ SIGN
+            }
+        }
+    )+};
+}
+
+rank!(i8 i16 i32 i64 u8 u16 u32);
+
+impl Rank for u64 {
+    fn rank(self) -> u64 {
+        self
+    }
+}
+
 fn top_k(cx: &NodeCx) -> Built {
     let at = cx.int("axis", -1)?;
     let largest = cx.flag("largest", true)?;
@@ -69,21 +113,21 @@ fn top_k(cx: &NodeCx) -> Built {
         with_number!(x.dtype(), T => {
             let data = x.slice::<T>()?;
             let (out, index) = (values.slice_mut::<T>()?, places.slice_mut::<i64>()?);
-            let mut list: Vec<(<T as Lane>::C, usize)> = Vec::with_capacity(n);
+            // Sorted as numbers of one type, so that sorting is compiled once.
+            let mut list: Vec<(u64, usize)> = Vec::with_capacity(n);
             for line in 0..x.len() / n {
                 let (o, i) = (line / inner, line % inner);
                 list.clear();
-                list.extend((0..n).map(|j| (data[(o * n + j) * inner + i].get(), j)));
+                list.extend((0..n).map(|j| {
+                    let rank = data[(o * n + j) * inner + i].get().rank();
+                    (if largest { !rank } else { rank }, j)
+                }));
                 // Equal values keep their order.
-                let compare = |a: &(<T as Lane>::C, usize), b: &(<T as Lane>::C, usize)| {
-                    let by_value = if largest { order(&b.0, &a.0) } else { order(&a.0, &b.0) };
-                    by_value.then(a.1.cmp(&b.1))
-                };
                 if k < n {
-                    list.select_nth_unstable_by(k - 1, compare);
+                    list.select_nth_unstable(k - 1);
                     list.truncate(k);
                 }
-                list.sort_unstable_by(compare);
+                list.sort_unstable();
                 for (j, &(_, p)) in list.iter().enumerate() {
                     out[(o * k + j) * inner + i] = data[(o * n + p) * inner + i];
                     index[(o * k + j) * inner + i] = p as i64;

@@ -5,19 +5,12 @@ use super::{Built, Entry, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::lane::{FloatLane, refuse};
 use crate::backend::cpu::kernels::math::Float;
-use crate::backend::cpu::kernels::simd::vectorize;
+use crate::backend::cpu::kernels::rows::{self, Kind};
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, with_float};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[entry("Softmax", build), entry("LogSoftmax", build), entry("Hardmax", build)];
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Softmax,
-    Log,
-    Hard,
-}
 
 fn build(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
@@ -56,15 +49,6 @@ pub fn softmax_last(cx: &Cx, x: Tensor) -> Result<Tensor> {
     along(cx, Kind::Softmax, x, view)
 }
 
-/// The softmax of one row, in place; a row of minus infinities has no weight anywhere.
-#[inline(always)]
-pub fn weights<F: Float>(values: &mut [F]) {
-    match largest(values) == F::LOWEST {
-        true => values.fill(F::ZERO),
-        false => row(Kind::Softmax, values),
-    }
-}
-
 fn along(cx: &Cx, kind: Kind, x: Tensor, view: (usize, usize, usize)) -> Result<Tensor> {
     if x.is_empty() {
         return Ok(x);
@@ -84,92 +68,19 @@ fn softmax<T: FloatLane>(cx: &Cx, kind: Kind, x: Tensor, (_, n, inner): (usize, 
     // Enough rows a task that one is not lost in the noise.
     let rows = (4096 / block).max(1);
     cx.threads.pieces(x.slice_mut::<T>()?, block * rows, work, |_, piece| {
-        let mut wide = Vec::new();
-        let mut column = Vec::new();
+        let run = |values: &mut [T::C]| match inner {
+            1 => rows::softmax(kind, values, n),
+            _ => rows::softmax_inner(kind, values, n, inner),
+        };
+        if let Some(values) = T::direct_mut(piece) {
+            return run(values);
+        }
+        let mut wide = vec![T::C::ZERO; block];
         for piece in piece.chunks_mut(block) {
-            let direct = T::direct_mut(piece).is_some();
-            if !direct {
-                wide.resize(block, T::C::ZERO);
-                T::widen(piece, &mut wide);
-            }
-            let values = match T::direct_mut(piece) {
-                Some(d) => d,
-                None => &mut wide[..],
-            };
-            if inner == 1 {
-                vectorize(|| row(kind, values));
-            } else {
-                for i in 0..inner {
-                    column.clear();
-                    column.extend(values.iter().skip(i).step_by(inner));
-                    row(kind, &mut column);
-                    values[i..].iter_mut().step_by(inner).zip(&column).for_each(|(v, &c)| *v = c);
-                }
-            }
-            if !direct {
-                T::narrow(&wide, piece);
-            }
+            T::widen(piece, &mut wide);
+            run(&mut wide);
+            T::narrow(&wide, piece);
         }
     });
     Ok(x)
-}
-
-/// Sums in eight lanes, in a fixed order.
-#[inline(always)]
-pub fn sum<F: Float>(values: &[F]) -> F {
-    let (chunks, rest) = values.as_chunks::<8>();
-    let mut lanes = [F::ZERO; 8];
-    for c in chunks {
-        for (l, &v) in lanes.iter_mut().zip(c) {
-            *l += v;
-        }
-    }
-    for (l, &v) in lanes.iter_mut().zip(rest) {
-        *l += v;
-    }
-    ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
-}
-
-/// The largest; NaN if there is one.
-#[inline(always)]
-fn largest<F: Float>(values: &[F]) -> F {
-    let (chunks, rest) = values.as_chunks::<8>();
-    let mut lanes = [F::LOWEST; 8];
-    for c in chunks {
-        for (l, &v) in lanes.iter_mut().zip(c) {
-            *l = l.larger(v);
-        }
-    }
-    for (l, &v) in lanes.iter_mut().zip(rest) {
-        *l = l.larger(v);
-    }
-    lanes.into_iter().fold(F::LOWEST, F::larger)
-}
-
-#[inline(always)]
-fn row<F: Float>(kind: Kind, values: &mut [F]) {
-    let max = largest(values);
-    match kind {
-        Kind::Softmax => {
-            values.iter_mut().for_each(|v| *v = (*v - max).exp());
-            let scale = F::ONE / sum(values);
-            values.iter_mut().for_each(|v| *v *= scale);
-        }
-        Kind::Log => {
-            let mut total = F::ZERO;
-            for v in values.iter() {
-                total += (*v - max).exp();
-            }
-            let log = total.ln();
-            values.iter_mut().for_each(|v| *v = *v - max - log);
-        }
-        Kind::Hard => {
-            let mut found = false;
-            for v in values.iter_mut() {
-                let hit = !found && *v == max;
-                found |= hit;
-                *v = if hit { F::ONE } else { F::ZERO };
-            }
-        }
-    }
 }

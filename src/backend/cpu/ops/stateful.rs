@@ -1,16 +1,16 @@
 //! Layers that carry a state from one call to the next: LinearAttention and CausalConvWithState.
 
-use super::wide::same_widened;
+use super::wide::{computing, same_widened, with_wide};
 use super::{Built, Entry, Inputs, NodeCx, entry, kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
-use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
+use crate::backend::cpu::kernels::lane::Lane;
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::{Tensor, count};
 use crate::backend::cpu::value::Val;
 use crate::model::DataType::Float32;
-use crate::{Result, bail, err, with_float};
+use crate::{Result, bail, err};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[entry("LinearAttention", linear), entry("CausalConvWithState", causal_conv)];
@@ -177,35 +177,42 @@ fn causal_conv(cx: &NodeCx) -> Built {
     };
     kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
-        with_float!(x.dtype(), T => convolve::<T>(cx, x, inputs, silu), else other => Err(refuse("CausalConvWithState", other)))
+        let (dtype, wide) = (x.dtype(), computing(x.dtype(), "CausalConvWithState")?);
+        let widened = |t: &Tensor| same_widened(cx, t, dtype, wide);
+        let (w, x) = (widened(inputs.tensor(1)?)?, widened(x)?);
+        let (bias, past) = (inputs.opt(2)?.map(widened).transpose()?, inputs.opt(3)?.map(widened).transpose()?);
+        let (y, state) = with_wide!(wide, F => convolve::<F>(cx, &x, &w, bias.as_ref(), past.as_ref(), silu))?;
+        Ok(vec![Val::Tensor(cast_float(cx, &y, dtype)?), Val::Tensor(cast_float(cx, &state, dtype)?)])
     })
 }
 
-fn convolve<T: FloatLane>(cx: &Cx, x: &Tensor, inputs: &Inputs, silu: bool) -> Result<Vec<Val>> {
-    let (w, bias, past) = (inputs.tensor(1)?, inputs.opt(2)?, inputs.opt(3)?);
+fn convolve<F: Float + Lane<C = F>>(
+    cx: &Cx,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    past: Option<&Tensor>,
+    silu: bool,
+) -> Result<(Tensor, Tensor)> {
     let wrong =
         || err!(ShapeMismatch, "an input {x:?}, weights {w:?}, a bias {bias:?} and a past {past:?} do not go together");
     let (&[batch, channels, length], &[wc, 1, k]) = (x.dims(), w.dims()) else { return Err(wrong()) };
-    let types = [Some(w), bias, past].into_iter().flatten().all(|t| t.dtype() == x.dtype());
     let kept = k.saturating_sub(1);
-    if !types
-        || wc != channels
+    if wc != channels
         || k == 0
         || bias.is_some_and(|b| b.dims() != [channels])
         || past.is_some_and(|p| p.dims() != [batch, channels, kept])
     {
         return Err(wrong());
     }
-    let wide = <T::C as Lane>::DTYPE;
-    let (w, bias) = (cast_float(cx, w, wide)?, bias.map(|b| cast_float(cx, b, wide)).transpose()?);
-    let (w, bias) = (w.slice::<T::C>()?, bias.as_ref().map(|b| b.slice::<T::C>()).transpose()?);
-    let (from, before) = (x.slice::<T>()?, past.map(|p| p.slice::<T>()).transpose()?);
+    let (w, bias) = (w.slice::<F>()?, bias.map(|b| b.slice::<F>()).transpose()?);
+    let (from, before) = (x.slice::<F>()?, past.map(|p| p.slice::<F>()).transpose()?);
     // What a channel was and is: the state, then the input.
-    let line = |row: usize, to: &mut Vec<T>| {
+    let line = |row: usize, to: &mut Vec<F>| {
         to.clear();
         match before {
             Some(b) => to.extend_from_slice(&b[row * kept..(row + 1) * kept]),
-            None => to.resize(kept, T::default()),
+            None => to.resize(kept, F::ZERO),
         }
         to.extend_from_slice(&from[row * length..(row + 1) * length]);
     };
@@ -213,25 +220,22 @@ fn convolve<T: FloatLane>(cx: &Cx, x: &Tensor, inputs: &Inputs, silu: bool) -> R
     let mut state = Tensor::new(cx.pool, x.dtype(), vec![batch, channels, kept])?;
     let mut all = Vec::new();
     if kept > 0 {
-        for (row, to) in state.slice_mut::<T>()?.chunks_exact_mut(kept).enumerate() {
+        for (row, to) in state.slice_mut::<F>()?.chunks_exact_mut(kept).enumerate() {
             line(row, &mut all);
             to.copy_from_slice(&all[all.len() - kept..]);
         }
     }
-    cx.threads.pieces(y.slice_mut::<T>()?, length, batch * channels * length * k, |row, out| {
+    cx.threads.pieces(y.slice_mut::<F>()?, length, batch * channels * length * k, |row, out| {
         let mut all = Vec::new();
         line(row, &mut all);
-        let mut values = vec![T::C::ZERO; all.len()];
-        T::widen(&all, &mut values);
         let c = row % channels;
-        let mut sums = vec![bias.map_or(T::C::ZERO, |b| b[c]); length];
+        out.fill(bias.map_or(F::ZERO, |b| b[c]));
         for (j, &f) in w[c * k..(c + 1) * k].iter().enumerate() {
-            vectorize(|| sums.iter_mut().zip(&values[j..]).for_each(|(s, &v)| *s += f * v));
+            vectorize(|| out.iter_mut().zip(&all[j..]).for_each(|(s, &v)| *s += f * v));
         }
         if silu {
-            vectorize(|| sums.iter_mut().for_each(|s| *s *= s.sigmoid()));
+            vectorize(|| out.iter_mut().for_each(|s| *s *= s.sigmoid()));
         }
-        T::narrow(&sums, out);
     });
-    Ok(vec![Val::Tensor(y), Val::Tensor(state)])
+    Ok((y, state))
 }

@@ -4,10 +4,10 @@ use super::{Built, Entry, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise;
 use crate::backend::cpu::kernels::lane::{Integer, Lane, refuse};
-use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::math::{Arithmetic, Float};
 use crate::backend::cpu::kernels::program::Stage;
 use crate::backend::cpu::kernels::registers::Op;
-use crate::backend::cpu::kernels::simd::{Vectorized, vectorized, vectorized_wide};
+use crate::backend::cpu::kernels::simd::{Calculation, calculate};
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, with_float, with_integer};
 
@@ -28,10 +28,10 @@ macro_rules! functions {
             match op {
                 $($name => {
                     struct All<'a, F>(&'a mut [F], [F; 3]);
-                    impl<F: Float> Vectorized for All<'_, F> {
+                    impl<F: Float> Calculation for All<'_, F> {
                         // Sure to be compiled for the instructions that are chosen, however long the formula is.
                         #[inline(always)]
-                        fn run(self) {
+                        fn run<A: Arithmetic>(self) {
                             #[allow(unused_variables)]
                             let $p = self.1;
                             for v in self.0 {
@@ -41,8 +41,7 @@ macro_rules! functions {
                         }
                     }
                     fn form<F: Float>(values: &mut [F], p: [f64; 3]) {
-                        let all = All(values, p.map(F::of));
-                        if $cost >= 16 { vectorized_wide(all) } else { vectorized(all) }
+                        calculate(All(values, p.map(F::of)));
                     }
                     #[allow(unused_mut, unused_assignments)]
                     let mut integer: Option<fn(i128) -> i128> = None;
@@ -67,20 +66,20 @@ functions! {
     "Relu" cost 1 integer |v| v.max(0) => |x, p| if x < F::ZERO { F::ZERO } else { x };
     "LeakyRelu" ("alpha" = 0.01) cost 1 => |x, p| if x < F::ZERO { x * p[0] } else { x };
     "ThresholdedRelu" ("alpha" = 1.0) cost 1 => |x, p| if x > p[0] || x.nan() { x } else { F::ZERO };
-    "Sigmoid" cost 16 => |x, p| x.sigmoid();
+    "Sigmoid" cost 16 => |x, p| x.sigmoid_by::<A>();
     "HardSigmoid" ("alpha" = 0.2, "beta" = 0.5) cost 2 => |x, p| (x * p[0] + p[1]).larger(F::ZERO).smaller(F::ONE);
     "HardSwish" cost 2 => |x, p| x * (x * F::of(1.0 / 6.0) + F::of(0.5)).larger(F::ZERO).smaller(F::ONE);
-    "Tanh" cost 24 => |x, p| x.tanh();
-    "Erf" cost 24 => |x, p| x.erf();
+    "Tanh" cost 24 => |x, p| x.tanh_by::<A>();
+    "Erf" cost 24 => |x, p| x.erf_by::<A>();
     "Elu" ("alpha" = 1.0) cost 16 => |x, p| if x < F::ZERO { p[0] * x.exp_m1() } else { x };
     "Celu" ("alpha" = 1.0) cost 16 => |x, p| if x < F::ZERO { p[0] * (x / p[0]).exp_m1() } else { x };
     "Selu" ("alpha" = 1.673_263_2, "gamma" = 1.050_701) cost 16 =>
         |x, p| if x > F::ZERO { p[1] * x } else { p[1] * (p[0] * x.exp_m1()) };
-    "Softplus" cost 32 => |x, p| softplus(x);
+    "Softplus" cost 32 => |x, p| softplus::<F, A>(x);
     "Softsign" cost 4 => |x, p| x / (F::ONE + x.abs());
-    "Mish" cost 48 => |x, p| x * softplus(x).tanh();
-    "Swish" ("alpha" = 1.0) cost 16 => |x, p| x * (x * p[0]).sigmoid();
-    "Exp" cost 16 => |x, p| x.exp();
+    "Mish" cost 48 => |x, p| x * softplus::<F, A>(x).tanh_by::<A>();
+    "Swish" ("alpha" = 1.0) cost 16 => |x, p| x * (x * p[0]).sigmoid_by::<A>();
+    "Exp" cost 16 => |x, p| x.exp_by::<A>();
     "Log" cost 16 => |x, p| x.ln();
     "Sqrt" cost 4 => |x, p| x.sqrt();
     "Reciprocal" cost 4 => |x, p| F::ONE / x;
@@ -102,13 +101,13 @@ functions! {
     "Acosh" cost 16 => |x, p| x.apply(f32::acosh, f64::acosh);
     "Atanh" cost 16 => |x, p| x.apply(f32::atanh, f64::atanh);
     // Gelu has an attribute that is no number: `build` puts 1 for the tanh form.
-    "Gelu" cost 32 => |x, p| gelu(x, p[0]);
+    "Gelu" cost 32 => |x, p| gelu::<F, A>(x, p[0]);
 }
 
 /// log(1 + e^x), without overflow and without losing small results.
 #[inline(always)]
-fn softplus<F: Float>(x: F) -> F {
-    let tail = (-x.abs()).exp().ln_1p();
+fn softplus<F: Float, A: Arithmetic>(x: F) -> F {
+    let tail = (-x.abs()).exp_by::<A>().ln_1p();
     if x > F::ZERO {
         x + tail
     } else if x.nan() {
@@ -119,13 +118,13 @@ fn softplus<F: Float>(x: F) -> F {
 }
 
 #[inline(always)]
-fn gelu<F: Float>(x: F, tanh_form: F) -> F {
+fn gelu<F: Float, A: Arithmetic>(x: F, tanh_form: F) -> F {
     let half = F::of(0.5) * x;
     if tanh_form > F::ZERO {
         let inner = F::of((2.0 / std::f64::consts::PI).sqrt()) * (x + F::of(0.044_715) * x * x * x);
-        half * (F::ONE + inner.tanh())
+        half * (F::ONE + inner.tanh_by::<A>())
     } else {
-        half * (F::ONE + (x * F::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
+        half * (F::ONE + (x * F::of(std::f64::consts::FRAC_1_SQRT_2)).erf_by::<A>())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Graph to plan: names become slots and constants, operators become kernels, constants are folded.
 
 use super::fold::{self, Folding};
-use super::{Plan, Source, Step, body, channels, fuse, inline, liveness, types};
+use super::{Plan, Source, Step, body, channels, fuse, inline, liveness, same, types};
 use crate::backend::Progress;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::ops::{self, NodeCx};
@@ -188,7 +188,8 @@ impl<'m> Builder<'m> {
         let pool = self.folding.pool.clone();
         let plan = &mut self.top().plan;
         if enabled {
-            let turned = channels::turn(plan, &pool)?;
+            let once = same::once(&plan.steps, &plan.constants, plan.slots, &plan.outputs);
+            let turned = channels::turn(plan, once.as_deref(), &pool)?.or(once);
             let steps = turned.as_deref().unwrap_or(&plan.steps);
             plan.fused = fuse::fuse(steps, plan.slots, &plan.outputs).or(turned).unwrap_or_default();
         }
@@ -292,6 +293,7 @@ impl<'m> Builder<'m> {
             }
             return Ok(());
         }
+        let deed = same::deed(node, opset, &output_types);
         let outputs = self.define_outputs(node, &output_types)?;
         let mut sources: Vec<Source> = inputs.iter().map(|b| b.source()).collect();
         sources.extend(bodies.iter().flat_map(|b| b.captured.iter().map(|c| c.source())));
@@ -311,6 +313,7 @@ impl<'m> Builder<'m> {
             input_types,
             output_types,
             bodies: bodies.into_iter().map(|b| b.plan).collect(),
+            deed,
             parts: Vec::new(),
         });
         Ok(())

@@ -16,11 +16,11 @@ use crate::model::{DataType, Name};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The plan's steps over turned images, with the slots and constants that they need added to the plan; `None` if nothing
-/// in it draws turned images.
-pub fn turn(plan: &mut Plan, pool: &Arc<Pool>) -> Result<Option<Vec<Step>>> {
+/// The steps (the plan's own where none are given) over turned images, with the slots and constants that they need added
+/// to the plan; `None` if nothing in it draws turned images.
+pub fn turn(plan: &mut Plan, steps: Option<&[Step]>, pool: &Arc<Pool>) -> Result<Option<Vec<Step>>> {
     let draws = |s: &Step| s.kernel.channels_last().is_some_and(|l| l.draws);
-    if !plan.steps.iter().any(draws) {
+    if !steps.unwrap_or(&plan.steps).iter().any(draws) {
         return Ok(None);
     }
     let mut kept = vec![false; plan.slots];
@@ -34,13 +34,13 @@ pub fn turn(plan: &mut Plan, pool: &Arc<Pool>) -> Result<Option<Vec<Step>>> {
         ready[output.0] = false;
     }
     let alias = (0..plan.slots).collect();
-    let steps = std::mem::take(&mut plan.steps);
+    let own = std::mem::take(&mut plan.steps);
     let mut turning =
         Turning { plan, pool, kept, ready, alias, images: HashMap::new(), constants: HashMap::new(), made: Vec::new() };
-    let done = steps.iter().try_for_each(|step| turning.step(step));
+    let done = steps.unwrap_or(&own).iter().try_for_each(|step| turning.step(step));
     turning.outputs();
     let made = turning.made;
-    plan.steps = steps;
+    plan.steps = own;
     done.map(|()| Some(made))
 }
 
@@ -268,6 +268,7 @@ impl Turning<'_> {
             input_types: vec![dtype],
             output_types: vec![dtype],
             bodies: Vec::new(),
+            deed: None,
             parts: Vec::new(),
         });
     }

@@ -1,8 +1,10 @@
-//! Which operators run as one step: a product or convolution and the elementwise operators after it, or elementwise
-//! operators among themselves, where nothing else needs the values between them.
+//! Which operators run as one step: a product or convolution and the elementwise operators after it, reductions along rows
+//! and the elementwise operators around them, or elementwise operators among themselves, where nothing else needs the
+//! values between them.
 
 use super::{Source, Step};
-use crate::backend::cpu::kernels::program::{From, MAX_KEPT};
+use crate::backend::cpu::kernels::program::{From, MAX_KEPT, Stage};
+use crate::backend::cpu::ops::along_rows::AlongRows;
 use crate::backend::cpu::ops::fused::{Fused, Part};
 use crate::model::DataType;
 use std::collections::HashMap;
@@ -10,6 +12,38 @@ use std::sync::Arc;
 
 /// Operators of one step at most.
 const MAX_PARTS: usize = 24;
+
+/// What a fused step begins with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Form {
+    /// A product or convolution.
+    Head,
+    /// A reduction along rows.
+    Rows,
+    /// An elementwise operator.
+    Chain,
+}
+
+impl Form {
+    fn of(step: &Step) -> Option<Form> {
+        match &step.kernel {
+            k if k.is_head() => Some(Form::Head),
+            k if k.row_reduction().is_some() => Some(Form::Rows),
+            k if k.stage().is_some() => Some(Form::Chain),
+            _ => None,
+        }
+    }
+
+    /// True if a step may follow in such a group.
+    fn takes(self, step: &Step) -> bool {
+        match (self, step.kernel.stage()) {
+            // Channels are no rows.
+            (Form::Rows, Some(stage)) => !matches!(stage, Stage::Channels { .. }),
+            (Form::Rows, None) => step.kernel.row_reduction().is_some(),
+            (_, stage) => stage.is_some(),
+        }
+    }
+}
 
 /// The steps with operators fused; `None` if there is nothing to fuse.
 pub fn fuse(steps: &[Step], slots: usize, outputs: &[Source]) -> Option<Vec<Step>> {
@@ -28,17 +62,17 @@ pub fn fuse(steps: &[Step], slots: usize, outputs: &[Source]) -> Option<Vec<Step
         }
     }
     let mut taken = vec![false; steps.len()];
-    let mut groups: HashMap<usize, Vec<usize>> = HashMap::new();
-    // Products first, so that an operator which both could take goes to the product.
-    for heads in [true, false] {
+    let mut groups: HashMap<usize, (Form, Vec<usize>)> = HashMap::new();
+    // Products first, so that an operator which several could take goes to the product.
+    for form in [Form::Head, Form::Rows, Form::Chain] {
         for first in 0..steps.len() {
-            if taken[first] || steps[first].kernel.is_head() != heads {
+            if taken[first] || Form::of(&steps[first]) != Some(form) {
                 continue;
             }
-            let group = grow(steps, first, &readers, &kept, &taken);
+            let group = grow(steps, form, first, &readers, &kept, &taken);
             if group.len() > 1 {
                 group.iter().for_each(|&i| taken[i] = true);
-                groups.insert(group[group.len() - 1], group);
+                groups.insert(group[group.len() - 1], (form, group));
             }
         }
     }
@@ -46,7 +80,7 @@ pub fn fuse(steps: &[Step], slots: usize, outputs: &[Source]) -> Option<Vec<Step
         return None;
     }
     let step = |i: usize| match groups.get(&i) {
-        Some(group) => Some(join(steps, group)),
+        Some((form, group)) => Some(join(steps, *form, group)),
         None => (!taken[i]).then(|| steps[i].clone()),
     };
     Some((0..steps.len()).filter_map(step).collect())
@@ -62,13 +96,10 @@ fn result(step: &Step) -> Option<usize> {
 }
 
 /// `first` and the steps after it that can be one step with it, in order.
-fn grow(steps: &[Step], first: usize, readers: &[Vec<usize>], kept: &[bool], taken: &[bool]) -> Vec<usize> {
+fn grow(steps: &[Step], form: Form, first: usize, readers: &[Vec<usize>], kept: &[bool], taken: &[bool]) -> Vec<usize> {
     let head = &steps[first];
     let mut group = vec![first];
     let Some(slot) = result(head) else { return group };
-    if !head.kernel.is_head() && head.kernel.stage().is_none() {
-        return group;
-    }
     let dtype = head.output_types[0];
     let mut slots = vec![slot];
     // Where the group may end: there all values but the last are read within it alone.
@@ -77,17 +108,37 @@ fn grow(steps: &[Step], first: usize, readers: &[Vec<usize>], kept: &[bool], tak
         let outside = |i: &&usize| !group.contains(i);
         let Some(&next) = slots.iter().flat_map(|&s| readers[s].iter().filter(outside)).min() else { break };
         let step = &steps[next];
-        let fits = !taken[next] && step.kernel.stage().is_some() && step.bodies.is_empty();
+        let fits = !taken[next] && form.takes(step) && step.bodies.is_empty();
         let Some(slot) = result(step).filter(|_| fits && step.output_types[0] == dtype) else { break };
         group.push(next);
         slots.push(slot);
         let inside = |s: &usize| !kept[*s] && readers[*s].iter().all(|r| group.contains(r));
-        if slots[..slots.len() - 1].iter().all(inside) && values_kept(steps, &group, &slots) <= MAX_KEPT {
+        let whole = match form {
+            // A number for each row is not the shape of the input.
+            Form::Rows => makes_rows(steps, &group, &slots),
+            _ => values_kept(steps, &group, &slots) <= MAX_KEPT,
+        };
+        if slots[..slots.len() - 1].iter().all(inside) && whole {
             best = group.len();
         }
     }
     group.truncate(best);
     group
+}
+
+/// True if the last step of a group over rows makes whole rows.
+fn makes_rows(steps: &[Step], group: &[usize], slots: &[usize]) -> bool {
+    let base = steps[group[0]].inputs.first().copied();
+    let mut rows: Vec<bool> = Vec::new();
+    for &i in group {
+        let whole = |s: &Source| match s {
+            Source::Slot { index, .. } => slots.iter().position(|v| v == index).is_some_and(|v| rows[v]),
+            _ => false,
+        };
+        let reads = |s: &Source| Some(*s) == base || whole(s);
+        rows.push(steps[i].kernel.row_reduction().is_none() && steps[i].inputs.iter().any(reads));
+    }
+    rows.last() == Some(&true)
 }
 
 /// How many values a later stage than the next one reads.
@@ -102,9 +153,9 @@ fn values_kept(steps: &[Step], group: &[usize], slots: &[usize]) -> usize {
 }
 
 /// One step out of several.
-fn join(all: &[Step], group: &[usize]) -> Step {
+fn join(all: &[Step], form: Form, group: &[usize]) -> Step {
     let steps: Vec<&Step> = group.iter().map(|&i| &all[i]).collect();
-    let head = steps[0].kernel.is_head();
+    let head = form == Form::Head;
     // A chain's first operator makes value 1: value 0 is what it reads.
     let first = usize::from(!head);
     let values: HashMap<usize, usize> =
@@ -133,8 +184,12 @@ fn join(all: &[Step], group: &[usize]) -> Step {
     let last = steps[steps.len() - 1];
     let names: Vec<&str> = steps.iter().map(|s| s.op.as_str()).collect();
     let head = head.then(|| parts.remove(0));
+    let fused = Fused { head, parts };
     Step {
-        kernel: Arc::new(Fused { head, parts }),
+        kernel: match form {
+            Form::Rows => Arc::new(AlongRows(fused)),
+            _ => Arc::new(fused),
+        },
         // Errors name the operator within.
         label: steps[0].label.clone(),
         name: last.name.clone(),
@@ -145,6 +200,7 @@ fn join(all: &[Step], group: &[usize]) -> Step {
         input_types,
         output_types: last.output_types.clone(),
         bodies: Vec::new(),
+        deed: None,
         parts: steps.iter().map(|s| s.name.clone()).collect(),
     }
 }

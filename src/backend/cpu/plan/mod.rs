@@ -8,6 +8,7 @@ mod fold;
 mod fuse;
 mod inline;
 mod liveness;
+mod same;
 mod types;
 
 pub use body::Body;
@@ -57,6 +58,8 @@ pub struct Step {
     pub output_types: Vec<Option<DataType>>,
     /// Its subgraphs.
     pub bodies: Vec<Arc<Plan>>,
+    /// What it does, where repetitions are looked for.
+    pub deed: Option<String>,
     /// Names of the nodes that are fused in it; empty for a node by itself.
     pub parts: Vec<Name>,
 }

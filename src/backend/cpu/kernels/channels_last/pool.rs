@@ -105,6 +105,21 @@ pub fn global_mean<T: Lane<C: Float>>(cx: &Cx, channels: usize, input: &[T], out
     T::narrow(&means, out);
 }
 
+/// The sum of a plane of one channel, in the order in which [`global_mean`] adds it.
+#[inline(always)]
+pub fn plane_sum<F: Float>(values: &[F]) -> F {
+    let mut lanes = [F::ZERO; 8];
+    for part in values.chunks(8) {
+        lanes.iter_mut().zip(part).for_each(|(l, &v)| *l += v);
+    }
+    eight(|k| lanes[k])
+}
+
+#[inline(always)]
+fn eight<F: Float>(l: impl Fn(usize) -> F) -> F {
+    ((l(0) + l(4)) + (l(1) + l(5))) + ((l(2) + l(6)) + (l(3) + l(7)))
+}
+
 struct Mean<'a, T: Lane> {
     input: &'a [T],
     channels: usize,
@@ -135,8 +150,7 @@ impl<T: Lane<C: Float>> Vectorized for Mean<'_, T> {
         }
         let count = T::C::of(self.places as f64);
         for (i, m) in self.means.iter_mut().enumerate() {
-            let l = |k: usize| lanes[k][i];
-            *m = (((l(0) + l(4)) + (l(1) + l(5))) + ((l(2) + l(6)) + (l(3) + l(7)))) / count;
+            *m = eight(|k| lanes[k][i]) / count;
         }
     }
 }

@@ -132,6 +132,20 @@ const TOGETHER: usize = 3;
 /// Pointers for that many rows.
 const POINTERS: usize = 12usize.div_ceil(TOGETHER);
 
+/// The body for each row of `0..$rows`, at most twelve, with the row as a constant: sums stay in registers without the
+/// compiler having to unroll a loop, which it does for short ones only.
+macro_rules! each_row {
+    ($row:ident < $rows:ident, $body:block) => {
+        each_row!($row < $rows, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    ($row:ident < $rows:ident, $body:block, $($n:literal)*) => {
+        $(if $n < $rows {
+            const $row: usize = $n;
+            $body
+        })*
+    };
+}
+
 #[inline(always)]
 unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t: &Tile<X::F, T>) {
     if R > X::ROWS {
@@ -155,12 +169,12 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
                     for (v, lane) in lanes.iter_mut().enumerate() {
                         *lane = X::load(b.add(v * X::N));
                     }
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let x = X::splat(a[r / TOGETHER].add(r % TOGETHER * t.apart));
-                        for (sum, &lane) in sums.iter_mut().zip(&lanes) {
+                    each_row!(ROW < R, {
+                        let x = X::splat(a[ROW / TOGETHER].add(ROW % TOGETHER * t.apart));
+                        for (sum, &lane) in sums[ROW].iter_mut().zip(&lanes) {
                             *sum = X::fma(x, lane, *sum);
                         }
-                    }
+                    });
                     for a in &mut a {
                         *a = a.wrapping_add(1);
                     }
@@ -169,9 +183,9 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
             }
             // Columns of the last vector.
             let rest = t.columns - (V - 1) * X::N;
-            for (r, sums) in sums.iter().enumerate() {
-                for (v, &sum) in sums.iter().enumerate() {
-                    let c = t.c.add(r * t.c_apart + v * X::N);
+            each_row!(ROW < R, {
+                for (v, &sum) in sums[ROW].iter().enumerate() {
+                    let c = t.c.add(ROW * t.c_apart + v * X::N);
                     let n = if v + 1 == V { rest } else { X::N };
                     let mut sum = match i > 0 || t.accumulate {
                         true if n < X::N => X::add(X::load_first(c.cast_const(), n), sum),
@@ -187,7 +201,7 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
                         X::store(c, sum);
                     }
                 }
-            }
+            });
         }
     }
 }

@@ -239,6 +239,16 @@ impl<T: Lane<C: Dispatch>> Work<T::C> for Tiles<'_, '_, T> {
     }
 }
 
+/// The body for each of the numbers, as a constant.
+macro_rules! unrolled {
+    ($i:ident in [$($n:literal)*], $body:block) => {
+        $({
+            const $i: usize = $n;
+            $body
+        })*
+    };
+}
+
 impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
     #[inline(always)]
     unsafe fn transform_inputs<X: Vector<F = T::C>>(&mut self) {
@@ -253,23 +263,21 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
                     // SAFETY: the band has all lines and columns of the tile (asserted above), `inputs` all tiles.
                     unsafe {
                         let k = [X::splat(&k[0]), X::splat(&k[1]), X::splat(&k[2]), X::splat(&k[3])];
-                        let mut half = [[X::zero(); IN]; IN];
-                        for x in 0..IN {
-                            let mut d = [X::zero(); IN];
-                            for (y, d) in d.iter_mut().enumerate() {
-                                *d = X::load(from.as_ptr().add(y * self.line + x * c + channel));
-                            }
-                            let d = inputs::<X>(k, d);
-                            for y in 0..IN {
-                                half[y][x] = d[y];
-                            }
-                        }
-                        for (y, half) in half.iter().enumerate() {
-                            for (x, &v) in inputs::<X>(k, *half).iter().enumerate() {
-                                let to = self.inputs.as_mut_ptr().add((y * IN + x) * self.apart[0] + to + channel);
+                        let (at, line) = (from.as_ptr().add(channel), self.line);
+                        let half = [
+                            input_column::<X>(k, at, line),
+                            input_column::<X>(k, at.add(c), line),
+                            input_column::<X>(k, at.add(2 * c), line),
+                            input_column::<X>(k, at.add(3 * c), line),
+                            input_column::<X>(k, at.add(4 * c), line),
+                            input_column::<X>(k, at.add(5 * c), line),
+                        ];
+                        unrolled!(Y in [0 1 2 3 4 5], {
+                            for (x, &v) in inputs::<X>(k, across(&half, Y)).iter().enumerate() {
+                                let to = self.inputs.as_mut_ptr().add((Y * IN + x) * self.apart[0] + to + channel);
                                 X::store(to, v);
                             }
-                        }
+                        });
                     }
                 }
             }
@@ -287,23 +295,19 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
                 // SAFETY: the panel has nine rows for each channel (asserted above), `weights` has all channels.
                 unsafe {
                     let k = [X::splat(&k[0]), X::splat(&k[1]), X::splat(&k[2]), X::splat(&k[3]), X::splat(&k[4])];
-                    let mut half = [[X::zero(); 3]; IN];
-                    for x in 0..3 {
-                        let mut g = [X::zero(); 3];
-                        for (y, g) in g.iter_mut().enumerate() {
-                            *g = X::load(from.as_ptr().add(((y * 3 + x) * c + first + channel) * width + v));
-                        }
-                        let g = weights::<X>(k, g);
-                        for y in 0..IN {
-                            half[y][x] = g[y];
-                        }
-                    }
-                    for (y, half) in half.iter().enumerate() {
-                        for (x, &g) in weights::<X>(k, *half).iter().enumerate() {
-                            let to = (y * IN + x) * self.apart[1] + channel * width + v;
+                    let at = from.as_ptr().add((first + channel) * width + v);
+                    let (column, row) = (c * width, 3 * c * width);
+                    let half = [
+                        weight_column::<X, T>(k, at, row),
+                        weight_column::<X, T>(k, at.add(column), row),
+                        weight_column::<X, T>(k, at.add(2 * column), row),
+                    ];
+                    unrolled!(Y in [0 1 2 3 4 5], {
+                        for (x, &g) in weights::<X>(k, across(&half, Y)).iter().enumerate() {
+                            let to = (Y * IN + x) * self.apart[1] + channel * width + v;
                             X::store(self.weights.as_mut_ptr().add(to), g);
                         }
-                    }
+                    });
                 }
             }
         }
@@ -327,26 +331,26 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
                         Some(b) => X::load(b[channel..][..X::N].as_ptr()),
                         None => X::zero(),
                     };
-                    let mut half = [[X::zero(); IN]; OUT];
-                    for x in 0..IN {
-                        let mut m = [X::zero(); IN];
-                        for (y, m) in m.iter_mut().enumerate() {
-                            let at = (y * IN + x) * self.apart[2] + tile * width + v;
-                            *m = X::load(self.sums.as_ptr().add(at));
+                    let at = self.sums.as_ptr().add(tile * width + v);
+                    let (column, row) = (self.apart[2], IN * self.apart[2]);
+                    let half = [
+                        output_column::<X>(k, at, row),
+                        output_column::<X>(k, at.add(column), row),
+                        output_column::<X>(k, at.add(2 * column), row),
+                        output_column::<X>(k, at.add(3 * column), row),
+                        output_column::<X>(k, at.add(4 * column), row),
+                        output_column::<X>(k, at.add(5 * column), row),
+                    ];
+                    unrolled!(Y in [0 1 2 3], {
+                        if Y < lines - ty {
+                            for (x, &m) in outputs::<X>(k, across(&half, Y)).iter().enumerate().take(places - tx) {
+                                let m = X::add(m, bias);
+                                // Zero for finite values alone.
+                                bad = X::add(bad, X::sub(m, m));
+                                X::store(self.to.add(((ty + Y) * places + tx + x) * all + channel), m);
+                            }
                         }
-                        let m = outputs::<X>(k, m);
-                        for y in 0..OUT {
-                            half[y][x] = m[y];
-                        }
-                    }
-                    for (y, half) in half.iter().enumerate().take(lines - ty) {
-                        for (x, &m) in outputs::<X>(k, *half).iter().enumerate().take(places - tx) {
-                            let m = X::add(m, bias);
-                            // Zero for finite values alone.
-                            bad = X::add(bad, X::sub(m, m));
-                            X::store(self.to.add(((ty + y) * places + tx + x) * all + channel), m);
-                        }
-                    }
+                    });
                 }
             }
             let mut lanes = [T::C::ZERO; 16];
@@ -357,6 +361,48 @@ impl<T: Lane<C: Dispatch>> Tiles<'_, '_, T> {
 }
 
 // The transforms of one line; functions, because closures are not sure to be compiled for the instructions of their caller.
+
+// A column each is named where a square is made: of a loop over columns, which the compiler does not always unroll, the
+// square would be zeroed in memory first.
+
+/// A column of the square of inputs at `at`, whose lines are `line` apart.
+#[inline(always)]
+unsafe fn input_column<X: Vector>(k: [X::V; 4], at: *const X::F, line: usize) -> [X::V; IN] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [a, b, c] = [X::load(at), X::load(at.add(line)), X::load(at.add(2 * line))];
+        let [d, e, f] = [X::load(at.add(3 * line)), X::load(at.add(4 * line)), X::load(at.add(5 * line))];
+        inputs::<X>(k, [a, b, c, d, e, f])
+    }
+}
+
+/// A column of the square of weights.
+#[inline(always)]
+unsafe fn weight_column<X: Vector, T: Lane<C = X::F>>(k: [X::V; 5], at: *const T, row: usize) -> [X::V; IN] {
+    // SAFETY: the caller's promise.
+    unsafe { weights::<X>(k, [X::load(at), X::load(at.add(row)), X::load(at.add(2 * row))]) }
+}
+
+/// A column of the square of sums.
+#[inline(always)]
+unsafe fn output_column<X: Vector>(k: [X::V; 3], at: *const X::F, row: usize) -> [X::V; OUT] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [a, b, c] = [X::load(at), X::load(at.add(row)), X::load(at.add(2 * row))];
+        let [d, e, f] = [X::load(at.add(3 * row)), X::load(at.add(4 * row)), X::load(at.add(5 * row))];
+        outputs::<X>(k, [a, b, c, d, e, f])
+    }
+}
+
+/// Line `y` of a square that is kept by columns.
+#[inline(always)]
+fn across<V: Copy, const N: usize, const M: usize>(columns: &[[V; M]; N], y: usize) -> [V; N] {
+    let mut line = [columns[0][y]; N];
+    for (to, column) in line.iter_mut().zip(columns) {
+        *to = column[y];
+    }
+    line
+}
 
 /// Of inputs; the factors are 4, -5, -4 and 2.
 #[inline(always)]

@@ -6,13 +6,13 @@ mod mask;
 
 use self::core::{Heads, Operands};
 use self::mask::{Mask, Span};
-use super::softmax::weights;
 use super::wide::{computing, same_widened};
 use super::{Built, Entry, Inputs, NodeCx, entry, entry_in, kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::rows::weights;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::ops::layout::{concat, transpose};
 use crate::backend::cpu::tensor::Tensor;
