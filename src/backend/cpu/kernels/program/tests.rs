@@ -2,13 +2,18 @@
 
 use super::*;
 use crate::backend::cpu::kernels::elementwise::apply;
-use crate::backend::cpu::kernels::math::Float;
-use crate::backend::cpu::kernels::vector::WIDEST;
+use crate::backend::cpu::kernels::math::{Float, Fused, Separate};
+use crate::backend::cpu::kernels::vector::{Plain, WIDEST, panel, panel_width};
 use crate::backend::cpu::memory::Pool;
 use half::f16;
 
 fn unary(op: Op, f: fn(f32) -> f32) -> Stage {
     Stage::Unary(Box::new(move |values| values.iter_mut().for_each(|v| *v = f(*v))), Some(op))
+}
+
+/// As the operator's own loop computes it with the vectors that a test wants.
+fn sigmoid(x: f32) -> f32 {
+    if panel_width::<f32>() > panel::<Plain<f32>>() { x.sigmoid_by::<Fused>() } else { x.sigmoid_by::<Separate>() }
 }
 
 fn stages(channels: usize) -> Vec<Stage> {
@@ -19,7 +24,7 @@ fn stages(channels: usize) -> Vec<Stage> {
             Box::new(|v| v.iter_mut().for_each(|v| *v = if *v < -1.5 { -1.5 } else { *v })),
             Some(Op::Clip(-1.5, f32::INFINITY)),
         ),
-        unary(Op::Sigmoid, Float::sigmoid),
+        unary(Op::Sigmoid, sigmoid),
         unary(Op::HardSigmoid(0.2, 0.5), |x| (x * 0.2 + 0.5).larger(0.0).smaller(1.0)),
         unary(Op::HardSwish, |x| x * (x * (1.0 / 6.0) + 0.5).larger(0.0).smaller(1.0)),
         Stage::Binary(|a, b, o| apply(a, b, o, |a, b| a + b), Some(Op::Add)),
@@ -70,10 +75,10 @@ fn check<T: Lane<C = f32>>(pool: &std::sync::Arc<Pool>, channels: usize) {
             assert!(registers.is_some(), "program {number_of}");
             for (at, len) in [(0, n), (channels, channels), (3, 5), (n - 21, 21), (channels + 1, 2 * channels)] {
                 let values: Vec<f32> = (at..at + len).map(|i| T::put(number(i)).get() * 1.000_1).collect();
-                let mut expected = values.clone();
-                program.apply(at, &mut expected);
                 for widest in [4, 8, 16] {
                     WIDEST.set(widest);
+                    let mut expected = values.clone();
+                    program.apply(at, &mut expected);
                     let mut got = values.clone();
                     if let Some(r) = &registers {
                         r.apply(at, &mut got);
