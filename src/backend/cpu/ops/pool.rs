@@ -116,6 +116,32 @@ fn with_form(planes: Box<dyn super::Kernel>, last: Option<ChannelsLast>) -> Buil
     })
 }
 
+/// True if windows are walked by lines: types that compute in FP32, and planes that suit it. FP64 takes each window by itself.
+fn by_lines(x: &Tensor, w: &Window) -> bool {
+    (x.dtype() == DataType::Float32 || x.dtype().is_half()) && Plane::<f32>::serves(w)
+}
+
+/// `with_float!` of the types that compute in FP32.
+macro_rules! with_single {
+    ($dtype:expr, $T:ident => $body:expr, else $other:ident => $rest:expr) => {
+        match $dtype {
+            DataType::Float32 => {
+                type $T = f32;
+                $body
+            }
+            DataType::Float16 => {
+                type $T = half::f16;
+                $body
+            }
+            DataType::Bfloat16 => {
+                type $T = half::bf16;
+                $body
+            }
+            $other => $rest,
+        }
+    };
+}
+
 fn max_pool(cx: &NodeCx) -> Built {
     cx.check_inputs(1, 1)?;
     let spec = WindowSpec::read(cx)?;
@@ -126,8 +152,8 @@ fn max_pool(cx: &NodeCx) -> Built {
     let planes = kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
         let (window, _, dims) = windows(&spec, x)?;
-        if !places && Plane::<f32>::serves(&window) && x.dtype().is_float() {
-            return with_float!(x.dtype(), T => lines::<T>(cx, x, &window, dims, |plane, input, out| {
+        if !places && by_lines(x, &window) {
+            return with_single!(x.dtype(), T => lines::<T>(cx, x, &window, dims, |plane, input, out| {
                 plane.load(&window, input, 0..window.input[1], <<T as Lane>::C as Float>::LOWEST);
                 planes::maximum(&window, plane, out);
             }), else other => Err(refuse("MaxPool", other)))
@@ -220,9 +246,9 @@ fn average_pool(cx: &NodeCx) -> Built {
     let planes = tensor_kernel(move |cx, inputs| {
         let x = inputs.tensor(0)?;
         let (window, tail, dims) = windows(&spec, x)?;
-        if Plane::<f32>::serves(&window) && !window.output.contains(&0) {
+        if by_lines(x, &window) && !window.output.contains(&0) {
             let counts = counts(&window, count_padding.then_some(tail));
-            return with_float!(x.dtype(), T => lines::<T>(cx, x, &window, dims, |plane, input, out| {
+            return with_single!(x.dtype(), T => lines::<T>(cx, x, &window, dims, |plane, input, out| {
                 type C<T> = <T as Lane>::C;
                 plane.load(&window, input, 0..window.input[1], C::<T>::ZERO);
                 planes::total(&window, plane, out);
