@@ -50,6 +50,11 @@ impl Threads {
         self.team.as_ref().map_or(1, |t| t.threads.len() + 1)
     }
 
+    /// True if there are others, and `work` elementary steps make it worthwhile to hand some out.
+    pub fn pays(&self, work: usize) -> bool {
+        self.team.is_some() && work >= WORTHWHILE
+    }
+
     /// Calls `f` for each of `0..tasks`, in any order, when `work` elementary steps make it worthwhile on all threads.
     pub fn each(&self, tasks: usize, work: usize, f: &(dyn Fn(usize) + Sync)) {
         match &self.team {

@@ -7,7 +7,7 @@ pub mod dense;
 pub mod depthwise;
 pub mod layout;
 pub mod pool;
-mod tile;
+pub mod tile;
 pub mod weights;
 pub mod winograd;
 

@@ -1,5 +1,5 @@
 //! Matrix products, blocked and packed: C = A B, where A and B are anything that can fill panels (strided matrices of any
-//! float type, constants packed when the engine was built, convolution windows) and each row of C passes through an
+//! float type, panels packed before) and each row of C passes through an
 //! epilogue before it is rounded and stored.
 //!
 //! Every element of C is the sum over k in order, in blocks of [`BLOCK_K`] (in a single column, or a single one that is left
@@ -7,11 +7,12 @@
 #![allow(unsafe_code)] // tasks write disjoint rectangles of one output, and kernels take raw pointers
 
 mod micro;
+pub mod rows;
 mod source;
 
 pub use micro::{Micro, micro_f32, micro_f64};
 use source::Panels;
-pub use source::{Packed, Source, Strided};
+pub use source::{Source, Strided};
 
 use super::lane::Lane;
 use super::math::Float;
@@ -310,8 +311,8 @@ mod tests {
     use crate::backend::cpu::threads::Threads;
     use half::f16;
 
-    /// Largest difference from the definition, relative to the largest element: A and B strided either way, B packed.
-    fn difference<T: Lane<C: Float>>([m, n, k]: [usize; 3], turned: bool, packed: bool, threads: usize) -> f64 {
+    /// Largest difference from the definition, relative to the largest element: A and B strided either way.
+    fn difference<T: Lane<C: Float>>([m, n, k]: [usize; 3], turned: bool, threads: usize) -> f64 {
         let number = |i: usize| ((i * 7919 + 13) % 2003) as f64 / 1001.0 - 1.0;
         let store = |n: usize| -> Vec<T> { (0..n).map(|i| T::put(T::C::of(number(i)))).collect() };
         let (a, b) = (store(m * k), store(k * n + 5));
@@ -319,15 +320,13 @@ mod tests {
         let (lane_b, step_b) = if turned { (k, 1) } else { (1, n) };
         let left = Strided { data: &a, lane: lane_a, step: step_a };
         let right = Strided { data: &b, lane: lane_b, step: step_b };
-        let ready = Packed::new(&right, n, k, T::C::micro().nr).unwrap();
         let (pool, threads) = (Pool::new(1 << 30), Threads::new(threads).unwrap());
         let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
         let epilogue = |row: usize, column: usize, v: &mut [T::C]| {
             v.iter_mut().enumerate().for_each(|(i, v)| *v += T::C::of((row + 2 * (column + i)) as f64 / 64.0));
         };
-        let b_source: &dyn Source<T::C> = if packed { &ready } else { &right };
         let (offset, row_stride) = (3, n + 2);
-        let product = Product { m, n, k, a: &left, b: b_source, offset, row_stride, epilogue: Some(&epilogue) };
+        let product = Product { m, n, k, a: &left, b: &right, offset, row_stride, epilogue: Some(&epilogue) };
         let mut out = vec![T::default(); offset + m * row_stride];
         run::<T>(&cx, &[product], &mut out).unwrap();
         let (mut largest, mut worst) = (1f64, 0f64);
@@ -353,16 +352,14 @@ mod tests {
                     if m * n * k > 2_000_000 {
                         continue;
                     }
-                    for (turned, packed, threads) in
-                        [(false, false, 1), (true, true, 3), (true, false, 3), (false, true, 1)]
-                    {
-                        let f32s = difference::<f32>([m, n, k], turned, packed, threads);
-                        assert!(f32s < 2e-6, "fp32 {m}x{n}x{k} {turned} {packed}: {f32s:e}");
-                        let f16s = difference::<f16>([m, n, k], turned, packed, threads);
-                        assert!(f16s < 6e-4, "fp16 {m}x{n}x{k} {turned} {packed}: {f16s:e}");
+                    for (turned, threads) in [(false, 1), (true, 3), (false, 3), (true, 1)] {
+                        let f32s = difference::<f32>([m, n, k], turned, threads);
+                        assert!(f32s < 2e-6, "fp32 {m}x{n}x{k} {turned}: {f32s:e}");
+                        let f16s = difference::<f16>([m, n, k], turned, threads);
+                        assert!(f16s < 6e-4, "fp16 {m}x{n}x{k} {turned}: {f16s:e}");
                         if m * n * k < 1_000_000 {
-                            let f64s = difference::<f64>([m, n, k], turned, packed, threads);
-                            assert!(f64s < 1e-14, "fp64 {m}x{n}x{k} {turned} {packed}: {f64s:e}");
+                            let f64s = difference::<f64>([m, n, k], turned, threads);
+                            assert!(f64s < 1e-14, "fp64 {m}x{n}x{k} {turned}: {f64s:e}");
                         }
                     }
                 }

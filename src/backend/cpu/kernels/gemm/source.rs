@@ -5,7 +5,6 @@ use super::super::lane::Lane;
 use super::super::math::Float;
 use super::super::simd::{Vectorized, vectorized};
 use super::BLOCK_K;
-use crate::Result;
 use std::ops::Range;
 
 /// A matrix that fills panels.
@@ -123,63 +122,13 @@ fn turn<T: Lane<C: Float>, const W: usize>(lines: &[&[T]; W], rows: &mut [[T::C;
     }
 }
 
-/// A constant matrix, packed once, in its own element type: halves stay halves and are widened block by block.
-#[derive(Clone)]
-pub struct Packed<T> {
-    data: Vec<T>,
-    lanes: usize,
-    steps: usize,
-    width: usize,
-}
-
-impl<T: Lane<C: Float>> Packed<T> {
-    /// Packs a matrix of `lanes` lanes and `steps` steps of k.
-    pub fn new(matrix: &Strided<T>, lanes: usize, steps: usize, width: usize) -> Result<Packed<T>> {
-        let panels = lanes.div_ceil(width);
-        let mut data = Vec::new();
-        data.try_reserve_exact(panels * width * steps)
-            .map_err(|_| crate::err!(OutOfMemory, "no memory for packed weights of {lanes}x{steps}"))?;
-        for k in (0..steps).step_by(BLOCK_K) {
-            let depth = BLOCK_K.min(steps - k);
-            for lane in (0..lanes).step_by(width) {
-                // In pieces of both sides, so that lines of memory are read once whichever way they run.
-                let at = data.len();
-                data.resize(at + depth * width, T::default());
-                let panel = &mut data[at..];
-                for l in lane..lanes.min(lane + width) {
-                    let from = matrix.data[l * matrix.lane + k * matrix.step..].iter().step_by(matrix.step.max(1));
-                    panel[l - lane..].iter_mut().step_by(width).zip(from).take(depth).for_each(|(o, v)| *o = *v);
-                }
-            }
-        }
-        Ok(Packed { data, lanes, steps, width })
-    }
-
-    /// The same matrix in another float type, which holds all its values.
-    pub fn cast<F: Float>(&self) -> Result<Packed<F>> {
-        let mut data = Vec::new();
-        data.try_reserve_exact(self.data.len())
-            .map_err(|_| crate::err!(OutOfMemory, "no memory for weights of {}x{}", self.lanes, self.steps))?;
-        let mut wide = [T::C::default(); 256];
-        for part in self.data.chunks(256) {
-            T::widen(part, &mut wide[..part.len()]);
-            data.extend(wide[..part.len()].iter().map(|v| F::of(v.wide())));
-        }
-        Ok(Packed { data, lanes: self.lanes, steps: self.steps, width: self.width })
-    }
-
-    fn at(&self, lane: usize, step: usize) -> &[T] {
-        from(&self.data, [self.lanes, self.steps, self.width], lane, step)
-    }
-}
-
 /// What lies in packed panels from a lane and the first step of a block on.
 fn from<T>(data: &[T], [lanes, steps, width]: [usize; 3], lane: usize, step: usize) -> &[T] {
     let depth = BLOCK_K.min(steps - step);
     &data[step * lanes.next_multiple_of(width) + lane / width * width * depth..]
 }
 
-/// Panels in memory, as [`Packed`] has them.
+/// Panels in memory.
 pub struct Panels<'a, F> {
     /// The panels of each block of k, one block after the other.
     pub data: &'a [F],
@@ -202,18 +151,5 @@ impl<F: Float> Source<F> for Panels<'_, F> {
     fn ready(&self, lane: usize, step: usize, width: usize) -> Option<&[F]> {
         debug_assert_eq!(width, self.width);
         Some(from(self.data, [self.lanes, self.steps, self.width], lane, step))
-    }
-}
-
-impl<T: Lane<C: Float>> Source<T::C> for Packed<T> {
-    fn pack(&self, lanes: Range<usize>, steps: Range<usize>, width: usize, out: &mut [T::C]) {
-        debug_assert_eq!(width, self.width);
-        let n = lanes.len().div_ceil(width) * width * steps.len();
-        T::widen(&self.at(lanes.start, steps.start)[..n], &mut out[..n]);
-    }
-
-    fn ready(&self, lane: usize, step: usize, width: usize) -> Option<&[T::C]> {
-        debug_assert_eq!(width, self.width);
-        T::direct(self.at(lane, step))
     }
 }
