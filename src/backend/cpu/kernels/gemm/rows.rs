@@ -105,8 +105,9 @@ impl<F: Dispatch, T: Lane<C = F>> Work<F> for Few<'_, F, T> {
                     let c = self.c.add(first * padded + p * width);
                     let steps = &self.matrix.steps;
                     let b = b.as_ptr();
-                    let t = Tile { a, apart: k, steps, b, c, c_apart: padded, bias, accumulate: false };
-                    tile::<T>(&t, last - first, true);
+                    let (c_apart, columns) = (padded, width);
+                    let t = Tile { a, apart: k, steps, b, c, c_apart, columns, bias, accumulate: false };
+                    tile::<X, T>(&t, last - first);
                 }
             }
         }

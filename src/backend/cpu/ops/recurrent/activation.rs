@@ -1,7 +1,7 @@
 //! Activations of recurrent layers.
 
-use crate::backend::cpu::kernels::math::Float;
-use crate::backend::cpu::kernels::simd::{Vectorized, vectorize, vectorized_wide};
+use crate::backend::cpu::kernels::math::{Arithmetic, Float};
+use crate::backend::cpu::kernels::simd::{Calculation, calculate, vectorize};
 use crate::{Result, bail};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,17 +33,17 @@ pub fn each<F: Float>(values: &mut [F], f: impl Fn(F) -> F) {
 struct Sigmoid<'a, F>(&'a mut [F]);
 struct Tanh<'a, F>(&'a mut [F]);
 
-impl<F: Float> Vectorized for Sigmoid<'_, F> {
+impl<F: Float> Calculation for Sigmoid<'_, F> {
     #[inline(always)]
-    fn run(self) {
-        self.0.iter_mut().for_each(|v| *v = v.sigmoid());
+    fn run<A: Arithmetic>(self) {
+        self.0.iter_mut().for_each(|v| *v = v.sigmoid_by::<A>());
     }
 }
 
-impl<F: Float> Vectorized for Tanh<'_, F> {
+impl<F: Float> Calculation for Tanh<'_, F> {
     #[inline(always)]
-    fn run(self) {
-        self.0.iter_mut().for_each(|v| *v = v.tanh());
+    fn run<A: Arithmetic>(self) {
+        self.0.iter_mut().for_each(|v| *v = v.tanh_by::<A>());
     }
 }
 
@@ -77,8 +77,8 @@ impl Activation {
     pub fn apply<F: Float>(self, values: &mut [F]) {
         let (a, b) = (F::of(self.1.into()), F::of(self.2.into()));
         match self.0 {
-            Function::Sigmoid => vectorized_wide(Sigmoid(values)),
-            Function::Tanh => vectorized_wide(Tanh(values)),
+            Function::Sigmoid => calculate(Sigmoid(values)),
+            Function::Tanh => calculate(Tanh(values)),
             Function::Relu => each(values, |x| x.larger(F::ZERO)),
             Function::LeakyRelu => each(values, |x| if x < F::ZERO { a * x } else { x }),
             Function::ThresholdedRelu => each(values, |x| if x > a { x } else { F::ZERO }),
