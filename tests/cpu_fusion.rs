@@ -258,3 +258,89 @@ fn rows_give_what_their_operators_give() {
     }
     assert!(fewer > 600, "only {fewer} operators were fused");
 }
+
+/// What a step of the engine is called, in the order of the plan.
+fn operators(model: &Model) -> Vec<String> {
+    let options = BuildOptions::default();
+    let engine = Engine::build(&Env::default_env(), model, "cpu", &options, &Progress::default()).unwrap();
+    let described: serde_json::Value = serde_json::from_str(&engine.inspect_json()).unwrap();
+    let steps = described["steps"].as_array().unwrap();
+    steps.iter().map(|s| s["op"].as_str().unwrap().to_string()).collect()
+}
+
+fn of_dims(made: Model) -> Model {
+    let info = |name: &str| {
+        let dims = Some(DIMS.iter().map(|&d| Dim::known(d as i64)).collect());
+        ValueInfo::new(name, ValueType::tensor(DataType::Float32, dims))
+    };
+    Model { graph: Graph { inputs: vec![info("x")], outputs: vec![info("y")], ..made.graph }, ..made }
+}
+
+/// A layer normalisation that is spelled out is one step, and longer rows than are kept in buffers give the same.
+#[test]
+fn a_layer_normalisation_in_nine_operators_is_one_step() {
+    let mean = |x: &str, y: &str| with(node("ReduceMean", &[x], &[y]), "axes", AttributeValue::Ints(vec![-1]));
+    let nodes = vec![
+        mean("x", "mean"),
+        node("Sub", &["x", "mean"], &["d"]),
+        node("Pow", &["d", "two"], &["square"]),
+        mean("square", "variance"),
+        node("Add", &["variance", "epsilon"], &["more"]),
+        node("Sqrt", &["more"], &["deviation"]),
+        node("Div", &["d", "deviation"], &["quotient"]),
+        node("Mul", &["quotient", "row"], &["scaled"]),
+        node("Add", &["scaled", "row"], &["y"]),
+    ];
+    let scalar = |name: &str, v: f32| Initializer {
+        name: name.into(),
+        tensor: Tensor::from_vec(DataType::Float32, vec![], vec![v]),
+        doc_string: None,
+        metadata: vec![],
+    };
+    let row = constant(&mut Random(3), "row", &[17]);
+    let made = of_dims(model(nodes, vec![scalar("two", 2.0), scalar("epsilon", 1e-5), row]));
+    assert_eq!(operators(&made), ["ReduceMean+Sub+Pow+ReduceMean+Add+Sqrt+Div+Mul+Add"]);
+    let input = numbers(&mut Random(5), DIMS.iter().product());
+    for threads in [1, 3] {
+        assert_eq!(same(5, &made, &input, threads), 8);
+    }
+}
+
+/// The same shape, asked for twice, is computed once, whatever its constants are called.
+#[test]
+fn computations_on_shapes_are_not_repeated() {
+    let whole = |name: &str, dims: &[i64], v: &[i64]| Initializer {
+        name: name.into(),
+        tensor: Tensor::from_vec(DataType::Int64, dims.to_vec(), v.to_vec()),
+        doc_string: None,
+        metadata: vec![],
+    };
+    let mut nodes = Vec::new();
+    // Twice the same through constants of other names; the third takes another element.
+    for (i, at) in ["zero", "nought", "one"].into_iter().enumerate() {
+        let name = |what: &str| format!("{what}{i}");
+        nodes.push(node("Shape", &["v"], &[&name("shape")]));
+        nodes.push(node("Gather", &[&name("shape"), at], &[&name("length")]));
+        nodes.push(with(node("Concat", &[&name("length"), "rest"], &[&name("to")]), "axis", AttributeValue::Int(0)));
+        nodes.push(node("Reshape", &["v", &name("to")], &[&name("flat")]));
+    }
+    nodes.insert(0, node("Relu", &["x"], &["v"]));
+    nodes.push(node("Add", &["flat0", "flat1"], &["twice"]));
+    nodes.push(node("ReduceSum", &["flat2"], &["total"]));
+    nodes.push(node("Add", &["twice", "total"], &["sum"]));
+    nodes.push(node("Shape", &["x"], &["back"]));
+    nodes.push(node("Reshape", &["sum", "back"], &["y"]));
+    let constants = vec![
+        whole("zero", &[1], &[0]),
+        whole("nought", &[1], &[0]),
+        whole("one", &[1], &[1]),
+        whole("rest", &[1], &[-1]),
+    ];
+    let made = of_dims(model(nodes, constants));
+    let operators = operators(&made);
+    let count = |op: &str| operators.iter().filter(|o| *o == op).count();
+    // Shape of v and of x; elements 0 and 1.
+    assert_eq!([count("Shape"), count("Gather"), count("Concat"), count("Reshape")], [2, 2, 2, 4], "{operators:?}");
+    let input = numbers(&mut Random(6), DIMS.iter().product());
+    same(6, &made, &input, 1);
+}

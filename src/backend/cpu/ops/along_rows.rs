@@ -19,6 +19,9 @@ use half::{bf16, f16};
 
 /// Elements of a block of rows.
 const BLOCK: usize = 512;
+/// Rows that are longer go through the operators one by one: buffers of them would neither stay in a cache nor be small beside
+/// the tensors.
+const LONGEST: usize = 1 << 14;
 /// Elements that a task works on, about.
 const PIECE: usize = 8192;
 
@@ -118,7 +121,7 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
     /// `None` unless every operand is of type `T` and fits rows of the input `base`, whose shape is `dims`.
     fn bind(parts: &'a [Part], outside: &[Option<&'a Tensor>], base: usize, dims: &[usize]) -> Result<Option<Self>> {
         let Some(&n) = dims.last() else { return Ok(None) };
-        if n == 0 || dims.contains(&0) {
+        if n > LONGEST || dims.contains(&0) {
             return Ok(None);
         }
         let last = |value: usize| {
@@ -147,9 +150,10 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
                 })
             };
             let Some(first) = side(part.inputs.first().copied().flatten())? else { return Ok(None) };
+            let made = matches!(first, Side::At(_));
             let (action, second) = match (part.kernel.row_reduction(), part.kernel.stage()) {
-                (Some(r), _) if r.is_last_of(dims.len()) => (Action::Reduce(r), Side::One(0.0)),
-                (None, Some(Stage::Unary(f, _))) => (Action::Unary(f), Side::One(0.0)),
+                (Some(r), _) if made && r.is_last_of(dims.len()) => (Action::Reduce(r), Side::One(0.0)),
+                (None, Some(Stage::Unary(f, _))) if made => (Action::Unary(f), Side::One(0.0)),
                 (None, Some(Stage::Binary(f, _))) => match side(part.inputs.get(1).copied().flatten())? {
                     Some(second) => (Action::Binary(*f), second),
                     None => return Ok(None),
@@ -258,7 +262,8 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
                 };
                 f(side(0), side(1), made);
             }
-            _ => {}
+            // Bound to values of the block alone.
+            (Action::Reduce(_) | Action::Unary(_), _) => unreachable!("an operator of one input over an operand"),
         }
     }
 }

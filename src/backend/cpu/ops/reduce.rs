@@ -259,7 +259,7 @@ fn finish<F: Float>(kind: Kind, sum: F, n: usize, base: F) -> F {
     }
 }
 
-/// One contiguous line, in eight lanes of fixed order.
+/// One contiguous line, in lanes of fixed order.
 #[inline(always)]
 fn line<F: Float>(kind: Kind, values: &[F]) -> F {
     let base = match kind {
