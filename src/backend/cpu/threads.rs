@@ -119,16 +119,21 @@ struct Job {
     tasks: usize,
 }
 
+/// On a cache line of its own: what one core writes often and others read at another time, they would take from each other.
+/// (128 bytes, because processors fetch lines in pairs.)
+#[repr(align(128))]
+struct Apart<T>(T);
+
 struct Shared {
     /// Held by the caller whose work it is.
     caller: Mutex<()>,
     job: UnsafeCell<Option<Job>>,
-    /// The next task's number.
-    next: AtomicUsize,
+    /// The next task's number in the lane of each thread; lane 0 is the caller's.
+    next: Box<[Apart<AtomicUsize>]>,
     /// [`OPEN`] while threads may come in, plus how many are.
-    inside: AtomicUsize,
+    inside: Apart<AtomicUsize>,
     /// Counts the jobs.
-    number: AtomicUsize,
+    number: Apart<AtomicUsize>,
     sleeping: AtomicUsize,
     bed: Mutex<()>,
     wake: Condvar,
@@ -149,9 +154,9 @@ impl Team {
         let shared = Arc::new(Shared {
             caller: Mutex::new(()),
             job: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
-            inside: AtomicUsize::new(0),
-            number: AtomicUsize::new(0),
+            next: (0..=others).map(|_| Apart(AtomicUsize::new(0))).collect(),
+            inside: Apart(AtomicUsize::new(0)),
+            number: Apart(AtomicUsize::new(0)),
             sleeping: AtomicUsize::new(0),
             bed: Mutex::new(()),
             wake: Condvar::new(),
@@ -163,7 +168,7 @@ impl Team {
             let shared = team.shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("mezzo-cpu-{i}"))
-                .spawn(move || shared.wait_and_work())
+                .spawn(move || shared.wait_and_work(i + 1))
                 .map_err(|e| err!(OutOfMemory, "{} threads could not be started: {e}", others + 1))?;
             team.threads.push(thread);
         }
@@ -180,17 +185,17 @@ impl Team {
             let task = std::mem::transmute::<*const Task<'_>, *const Task<'static>>(f);
             *shared.job.get() = Some(Job { task, tasks });
         }
-        shared.next.store(0, Ordering::Relaxed);
-        shared.inside.store(OPEN, Ordering::Release);
+        shared.deal(tasks);
+        shared.inside.0.store(OPEN, Ordering::Release);
         // Whoever goes to sleep either sees the new number or is seen sleeping.
-        shared.number.fetch_add(1, Ordering::SeqCst);
+        shared.number.0.fetch_add(1, Ordering::SeqCst);
         if shared.sleeping.load(Ordering::SeqCst) > 0 {
             let _bed = shared.bed.lock();
             shared.wake.notify_all();
         }
         {
             let _closing = Closing(shared);
-            shared.work(f, tasks);
+            shared.work(f, tasks, 0);
         }
         if let Some(panic) = shared.panic.lock().take() {
             resume_unwind(panic);
@@ -203,9 +208,9 @@ struct Closing<'a>(&'a Shared);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.inside.fetch_sub(OPEN, Ordering::AcqRel);
+        self.0.inside.0.fetch_sub(OPEN, Ordering::AcqRel);
         let mut looks = 0;
-        while self.0.inside.load(Ordering::Acquire) != 0 {
+        while self.0.inside.0.load(Ordering::Acquire) != 0 {
             looks += 1;
             if looks < WAITS {
                 std::hint::spin_loop();
@@ -217,23 +222,41 @@ impl Drop for Closing<'_> {
 }
 
 impl Shared {
-    fn work(&self, f: &Task<'_>, tasks: usize) {
-        loop {
-            let i = self.next.fetch_add(1, Ordering::Relaxed);
-            if i >= tasks {
-                return;
+    /// A lane's tasks.
+    fn lane(&self, lane: usize, tasks: usize) -> std::ops::Range<usize> {
+        let lanes = self.next.len();
+        lane * tasks / lanes..(lane + 1) * tasks / lanes
+    }
+
+    fn deal(&self, tasks: usize) {
+        for (i, next) in self.next.iter().enumerate() {
+            next.0.store(self.lane(i, tasks).start, Ordering::Relaxed);
+        }
+    }
+
+    /// The tasks of the thread's own lane first, then what is left of the others. Operators cut their outputs alike, so a
+    /// thread mostly reads what it wrote itself and its own cache still holds.
+    fn work(&self, f: &Task<'_>, tasks: usize, own: usize) {
+        let lanes = self.next.len();
+        for lane in (own..lanes).chain(0..own) {
+            let end = self.lane(lane, tasks).end;
+            loop {
+                let i = self.next[lane].0.fetch_add(1, Ordering::Relaxed);
+                if i >= end {
+                    break;
+                }
+                f(i);
             }
-            f(i);
         }
     }
 
     /// Comes in if it is open.
     fn enter(&self) -> bool {
         let comes = |inside: usize| (inside >= OPEN).then_some(inside + 1);
-        self.inside.fetch_update(Ordering::Acquire, Ordering::Relaxed, comes).is_ok()
+        self.inside.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, comes).is_ok()
     }
 
-    fn wait_and_work(&self) {
+    fn wait_and_work(&self, lane: usize) {
         let mut seen = 0;
         loop {
             seen = self.wait(seen);
@@ -248,19 +271,19 @@ impl Shared {
             if let Some(job) = job {
                 // SAFETY: as above.
                 let task = unsafe { &*job.task };
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(task, job.tasks))) {
-                    self.next.store(job.tasks, Ordering::Relaxed);
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(task, job.tasks, lane))) {
+                    self.next.iter().for_each(|next| next.0.store(job.tasks, Ordering::Relaxed));
                     self.panic.lock().get_or_insert(panic);
                 }
             }
-            self.inside.fetch_sub(1, Ordering::Release);
+            self.inside.0.fetch_sub(1, Ordering::Release);
         }
     }
 
     /// The number of a job after `seen`.
     fn wait(&self, seen: usize) -> usize {
         for _ in 0..LOOKS {
-            let number = self.number.load(Ordering::Acquire);
+            let number = self.number.0.load(Ordering::Acquire);
             if number != seen {
                 return number;
             }
@@ -268,11 +291,11 @@ impl Shared {
         }
         let mut bed = self.bed.lock();
         self.sleeping.fetch_add(1, Ordering::SeqCst);
-        while self.number.load(Ordering::SeqCst) == seen {
+        while self.number.0.load(Ordering::SeqCst) == seen {
             self.wake.wait(&mut bed);
         }
         self.sleeping.fetch_sub(1, Ordering::SeqCst);
-        self.number.load(Ordering::Acquire)
+        self.number.0.load(Ordering::Acquire)
     }
 }
 
@@ -281,7 +304,7 @@ impl Drop for Team {
         self.shared.stop.store(true, Ordering::Relaxed);
         {
             let _bed = self.shared.bed.lock();
-            self.shared.number.fetch_add(1, Ordering::SeqCst);
+            self.shared.number.0.fetch_add(1, Ordering::SeqCst);
             self.shared.wake.notify_all();
         }
         for thread in self.threads.drain(..) {

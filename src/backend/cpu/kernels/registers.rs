@@ -5,7 +5,7 @@
 
 use super::broadcast::Walk;
 use super::lane::Lane;
-use super::math::{EXP, LN2_HIGH, LN2_LOW, ROUNDER};
+use super::math::{ERF_LARGE, ERF_SMALL, EXP, EXP2, LN2_HIGH, LN2_LOW, ROUNDER, TANH};
 use super::program::MAX_KEPT;
 use super::vector::{Single, SingleWork, dispatch_single};
 use half::f16;
@@ -23,6 +23,12 @@ pub enum Op {
     HardSigmoid(f32, f32),
     /// x times the HardSigmoid with 1/6 and 1/2.
     HardSwish,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// Error function.
+    Erf,
+    /// x/2 (1 + erf(x / sqrt 2)), or the form with tanh that is near it.
+    Gelu { by_tanh: bool },
     /// Sum.
     Add,
     /// Difference.
@@ -221,6 +227,9 @@ impl Block<'_, '_> {
                         s.iter_mut().zip(a).for_each(|(s, a)| *s = X::mul(a, *s));
                         s
                     }
+                    Op::Tanh => tanh::<X, U>(a),
+                    Op::Erf => erf::<X, U>(a),
+                    Op::Gelu { by_tanh } => gelu::<X, U>(a, by_tanh),
                     Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Affine => {
                         let b = self.arg::<X, U>(&bound.args[1], v, &kept, n);
                         let mut y = a;
@@ -322,27 +331,128 @@ unsafe fn hard_sigmoid<X: Single, const U: usize>(mut v: [X::V; U], factor: f32,
     }
 }
 
-/// As `math::sigmoid_f32`.
+/// The polynomial of these coefficients, the constant one first.
 #[inline(always)]
-unsafe fn sigmoid<X: Single, const U: usize>(mut v: [X::V; U]) -> [X::V; U] {
+unsafe fn polynomial<X: Single, const U: usize, const N: usize>(x: [X::V; U], coefficients: &[f32; N]) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut p = [X::splat(&coefficients[N - 1]); U];
+        for c in coefficients[..N - 1].iter().rev() {
+            let c = X::splat(c);
+            p.iter_mut().zip(x).for_each(|(p, x)| *p = X::fma(*p, x, c));
+        }
+        p
+    }
+}
+
+/// 1 + e^x, where x lies between -87 and 87; as `math` computes it.
+#[inline(always)]
+unsafe fn exp_and_one<X: Single, const U: usize>(x: [X::V; U]) -> [X::V; U] {
     // SAFETY: the caller's promise.
     unsafe {
         let one = X::splat(&1.0);
         let (log2, rounder) = (X::splat(&std::f32::consts::LOG2_E), X::splat(&ROUNDER));
         let (high, low) = (X::splat(&-LN2_HIGH), X::splat(&-LN2_LOW));
-        v.iter_mut().for_each(|v| *v = X::neg(*v));
-        let t = limited::<X, U>(v, -87.0, 87.0);
-        for (v, t) in v.iter_mut().zip(t) {
-            let shifted = X::fma(t, log2, rounder);
-            let n = X::sub(shifted, rounder);
-            let r = X::fma(n, low, X::fma(n, high, t));
-            let mut p = X::splat(&EXP[5]);
-            for e in EXP[..5].iter().rev() {
-                p = X::fma(p, r, X::splat(e));
-            }
-            let p = X::add(X::fma(X::mul(p, r), r, r), one);
-            *v = X::div(one, X::fma(p, X::power_of_two(shifted), one));
+        let (mut shifted, mut r) = (x, x);
+        for (shifted, r) in shifted.iter_mut().zip(&mut r) {
+            *shifted = X::fma(*r, log2, rounder);
+            let n = X::sub(*shifted, rounder);
+            *r = X::fma(n, low, X::fma(n, high, *r));
         }
+        let mut y = polynomial::<X, U, 6>(r, &EXP);
+        for ((p, r), shifted) in y.iter_mut().zip(r).zip(shifted) {
+            let e = X::add(X::fma(X::mul(*p, r), r, r), one);
+            *p = X::fma(e, X::power_of_two(shifted), one);
+        }
+        y
     }
-    v
 }
+
+/// As `math::sigmoid_f32`.
+#[inline(always)]
+unsafe fn sigmoid<X: Single, const U: usize>(mut v: [X::V; U]) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        v.iter_mut().for_each(|v| *v = X::neg(*v));
+        let mut y = exp_and_one::<X, U>(limited::<X, U>(v, -87.0, 87.0));
+        y.iter_mut().for_each(|y| *y = X::div(X::splat(&1.0), *y));
+        y
+    }
+}
+
+/// As `math::tanh_f32`.
+#[inline(always)]
+unsafe fn tanh<X: Single, const U: usize>(x: [X::V; U]) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (one, two, ten) = (X::splat(&1.0), X::splat(&2.0), X::splat(&10.0));
+        let (mut square, mut double) = (x, x);
+        for (square, double) in square.iter_mut().zip(&mut double) {
+            *square = X::mul(*square, *square);
+            *double = X::mul(X::at_most(ten, X::abs(*double)), two);
+        }
+        let small = polynomial::<X, U, 5>(square, &TANH);
+        let mut y = exp_and_one::<X, U>(double);
+        for (u, y) in y.iter_mut().enumerate() {
+            let small = X::abs(X::fma(X::mul(small[u], square[u]), x[u], x[u]));
+            let large = X::sub(one, X::div(two, *y));
+            *y = X::with_sign(X::where_less(X::abs(x[u]), X::splat(&0.625), small, large), x[u]);
+        }
+        y
+    }
+}
+
+/// As `math::erf_f32`.
+#[inline(always)]
+unsafe fn erf<X: Single, const U: usize>(x: [X::V; U]) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (one, four, rounder) = (X::splat(&1.0), X::splat(&4.0), X::splat(&ROUNDER));
+        let (mut square, mut a) = (x, x);
+        for (square, a) in square.iter_mut().zip(&mut a) {
+            *square = X::mul(*square, *square);
+            *a = X::at_most(four, X::abs(*a));
+        }
+        let small = polynomial::<X, U, 7>(square, &ERF_SMALL);
+        let mut r = polynomial::<X, U, 8>(a, &ERF_LARGE);
+        let mut shifted = r;
+        for (shifted, r) in shifted.iter_mut().zip(&mut r) {
+            *shifted = X::add(*r, rounder);
+            *r = X::sub(*r, X::sub(*shifted, rounder));
+        }
+        let mut y = polynomial::<X, U, 6>(r, &EXP2);
+        for (u, y) in y.iter_mut().enumerate() {
+            let large = X::sub(one, X::mul(*y, X::power_of_two(shifted[u])));
+            let small = X::mul(small[u], x[u]);
+            *y = X::where_less(a[u], X::splat(&0.9), small, X::with_sign(large, x[u]));
+        }
+        y
+    }
+}
+
+/// As the operator's own loop.
+#[inline(always)]
+unsafe fn gelu<X: Single, const U: usize>(x: [X::V; U], by_tanh: bool) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut y = x;
+        if by_tanh {
+            let (outer, inner) = (X::splat(&SQRT_2_OVER_PI), X::splat(&0.044_715));
+            for y in &mut y {
+                let cube = X::mul(X::mul(X::mul(inner, *y), *y), *y);
+                *y = X::mul(outer, X::add(*y, cube));
+            }
+            y = tanh::<X, U>(y);
+        } else {
+            y.iter_mut().for_each(|y| *y = X::mul(*y, X::splat(&std::f32::consts::FRAC_1_SQRT_2)));
+            y = erf::<X, U>(y);
+        }
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = X::mul(X::mul(X::splat(&0.5), x), X::add(X::splat(&1.0), *y));
+        }
+        y
+    }
+}
+
+/// sqrt(2 / pi).
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;

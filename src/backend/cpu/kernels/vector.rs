@@ -60,6 +60,12 @@ pub trait Single: Vector<F = f32> {
     unsafe fn round_half(v: Self::V) -> Self::V;
     /// The other sign.
     unsafe fn neg(v: Self::V) -> Self::V;
+    /// Without its sign.
+    unsafe fn abs(v: Self::V) -> Self::V;
+    /// `v`, which has no sign, with the sign of `sign`.
+    unsafe fn with_sign(v: Self::V, sign: Self::V) -> Self::V;
+    /// `x` where a is below b, else `y`.
+    unsafe fn where_less(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// 2^n, where n stands in the low bits of the number ([`super::math`] puts it there).
     unsafe fn power_of_two(v: Self::V) -> Self::V;
 }
@@ -263,6 +269,18 @@ impl Single for Plain<f32> {
     #[inline(always)]
     unsafe fn neg(v: [f32; 4]) -> [f32; 4] {
         v.map(|v| -v)
+    }
+    #[inline(always)]
+    unsafe fn abs(v: [f32; 4]) -> [f32; 4] {
+        v.map(f32::abs)
+    }
+    #[inline(always)]
+    unsafe fn with_sign(v: [f32; 4], sign: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| v[i].copysign(sign[i]))
+    }
+    #[inline(always)]
+    unsafe fn where_less(a: [f32; 4], b: [f32; 4], x: [f32; 4], y: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if a[i] < b[i] { x[i] } else { y[i] })
     }
     #[inline(always)]
     unsafe fn power_of_two(v: [f32; 4]) -> [f32; 4] {

@@ -18,12 +18,12 @@ use crate::model::DataType;
 use half::{bf16, f16};
 
 /// Elements of a block of rows.
-const BLOCK: usize = 512;
+const BLOCK: usize = 2048;
 /// Rows that are longer go through the operators one by one: buffers of them would neither stay in a cache nor be small beside
 /// the tensors.
 const LONGEST: usize = 1 << 14;
 /// Elements that a task works on, about.
-const PIECE: usize = 8192;
+const PIECE: usize = 2048;
 
 /// Elements of a block of whole rows of `n`.
 fn block_of(n: usize) -> usize {

@@ -35,6 +35,10 @@ pub struct Dense<'a, T: Lane> {
 
 /// Output places of a task at least, so that reading the weights is a small part of it.
 const LEAST_PLACES: usize = 128;
+/// The same where there are few weights.
+const FEW_PLACES: usize = 24;
+/// So few: they stay in the second-level cache of each core.
+const LIGHT: usize = 128 << 10;
 /// Floats that a task reads, about: they stay in the second-level cache.
 const TASK: usize = 64 << 10;
 /// Tasks for each thread, so that all are busy to the end.
@@ -119,10 +123,15 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         let even = |n: usize, most: usize| match threads {
             1 => n,
             t => {
-                n.max((TASKS * t).div_ceil(fixed).min(most)).next_multiple_of(t.div_ceil(fixed.min(t))).min(most.max(n))
+                let n = n.max((TASKS * t).div_ceil(fixed).min(most));
+                let step = t.div_ceil(fixed.min(t));
+                let up = n.next_multiple_of(step);
+                if up <= most || n < step { up.min(most.max(n)) } else { up - step }
             }
         };
-        let least = LEAST_PLACES / 2;
+        // Few weights are read quickly, and whole rows are finished quickly: better than to cut panels.
+        let light = weights.steps * weights.columns <= LIGHT;
+        let least = if light { FEW_PLACES } else { LEAST_PLACES / 2 };
         let (mut bands, mut cuts) = if height > 1 {
             (even(bands, height.div_ceil(least.div_ceil(width))), cuts)
         } else {
@@ -131,7 +140,7 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         // Few places: panels are cut too, and places once more where that alone does not come out even.
         let panels = weights.panels();
         let mut shares = 1;
-        if threads > 1 && fixed * bands * cuts < 2 * threads {
+        if threads > 1 && fixed * bands * cuts < if light { threads } else { 2 * threads } {
             shares = (TASKS * threads).div_ceil(fixed * bands * cuts).min(panels);
             let share = panels.div_ceil(shares);
             shares = panels.div_ceil(share);

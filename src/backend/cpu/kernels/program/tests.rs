@@ -16,6 +16,22 @@ fn sigmoid(x: f32) -> f32 {
     if panel_width::<f32>() > panel::<Plain<f32>>() { x.sigmoid_by::<Fused>() } else { x.sigmoid_by::<Separate>() }
 }
 
+fn tanh(x: f32) -> f32 {
+    if panel_width::<f32>() > panel::<Plain<f32>>() { x.tanh_by::<Fused>() } else { x.tanh_by::<Separate>() }
+}
+
+fn erf(x: f32) -> f32 {
+    if panel_width::<f32>() > panel::<Plain<f32>>() { x.erf_by::<Fused>() } else { x.erf_by::<Separate>() }
+}
+
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+fn gelu_by_tanh(x: f32) -> f32 {
+    0.5 * x * (1.0 + tanh((2.0 / std::f64::consts::PI).sqrt() as f32 * (x + 0.044_715 * x * x * x)))
+}
+
 fn stages(channels: usize) -> Vec<Stage> {
     let numbers = |k: f32| (0..channels).map(|c| (c as f32 * k).sin()).collect();
     vec![
@@ -32,13 +48,33 @@ fn stages(channels: usize) -> Vec<Stage> {
         Stage::Binary(|a, b, o| apply(a, b, o, |a, b| a * b), Some(Op::Mul)),
         Stage::Binary(|a, b, o| apply(a, b, o, |a, b| a / b), Some(Op::Div)),
         Stage::Channels { factors: numbers(1.3), addends: numbers(0.7), last: true },
+        unary(Op::Tanh, tanh),
+        unary(Op::Erf, erf),
+        unary(Op::Gelu { by_tanh: false }, gelu),
+        unary(Op::Gelu { by_tanh: true }, gelu_by_tanh),
     ]
 }
 
 fn check<T: Lane<C = f32>>(pool: &std::sync::Arc<Pool>, channels: usize) {
     let dims = [1, 5, 7, channels];
     let n = dims.iter().product::<usize>();
-    let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, -3.0, 3.0, 100.0, -100.0, 1e-7, 7e4, -2.5];
+    let odd = [
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        0.0,
+        -0.0,
+        -3.0,
+        3.0,
+        100.0,
+        -100.0,
+        1e-7,
+        7e4,
+        -2.5,
+        0.5,
+        -0.89,
+        0.9,
+    ];
     let number =
         |i: usize| if i % 17 == 3 { odd[i / 17 % odd.len()] } else { ((i * 7919) % 2003) as f32 / 200.0 - 5.0 };
     let tensor = |dims: Vec<usize>, seed: usize| {

@@ -175,6 +175,18 @@ impl Single for Avx2 {
         unsafe { _mm256_xor_ps(v, _mm256_set1_ps(-0.0)) }
     }
     #[inline(always)]
+    unsafe fn abs(v: __m256) -> __m256 {
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), v) }
+    }
+    #[inline(always)]
+    unsafe fn with_sign(v: __m256, sign: __m256) -> __m256 {
+        unsafe { _mm256_or_ps(v, _mm256_and_ps(_mm256_set1_ps(-0.0), sign)) }
+    }
+    #[inline(always)]
+    unsafe fn where_less(a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+        unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+    }
+    #[inline(always)]
     unsafe fn power_of_two(v: __m256) -> __m256 {
         unsafe {
             let n = _mm256_add_epi32(_mm256_castps_si256(v), _mm256_set1_epi32(127));
@@ -191,6 +203,18 @@ impl Single for Avx512 {
     #[inline(always)]
     unsafe fn neg(v: __m512) -> __m512 {
         unsafe { _mm512_xor_ps(v, _mm512_set1_ps(-0.0)) }
+    }
+    #[inline(always)]
+    unsafe fn abs(v: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(v) }
+    }
+    #[inline(always)]
+    unsafe fn with_sign(v: __m512, sign: __m512) -> __m512 {
+        unsafe { _mm512_or_ps(v, _mm512_and_ps(_mm512_set1_ps(-0.0), sign)) }
+    }
+    #[inline(always)]
+    unsafe fn where_less(a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x) }
     }
     #[inline(always)]
     unsafe fn power_of_two(v: __m512) -> __m512 {
