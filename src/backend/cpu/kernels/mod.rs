@@ -14,6 +14,7 @@ pub mod movement;
 pub mod planes;
 pub mod program;
 pub mod registers;
+pub mod row_steps;
 pub mod rows;
 pub mod simd;
 pub mod vector;

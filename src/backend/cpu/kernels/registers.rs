@@ -29,6 +29,10 @@ pub enum Op {
     Erf,
     /// x/2 (1 + erf(x / sqrt 2)), or the form with tanh that is near it.
     Gelu { by_tanh: bool },
+    /// The value times itself.
+    Square,
+    /// Square root.
+    Sqrt,
     /// Sum.
     Add,
     /// Difference.
@@ -39,6 +43,13 @@ pub enum Op {
     Div,
     /// First input times the second, plus the third.
     Affine,
+}
+
+impl Op {
+    /// True if it has a second input.
+    pub fn takes_two(self) -> bool {
+        matches!(self, Op::Add | Op::Sub | Op::Mul | Op::Div)
+    }
 }
 
 /// Where an operator finds an input.
@@ -218,34 +229,18 @@ impl Block<'_, '_> {
             for (i, bound) in of.ops.iter().enumerate() {
                 let a = self.arg::<X, U>(&bound.args[0], v, &kept, n);
                 v = match bound.op {
-                    Op::Relu => limited::<X, U>(a, 0.0, f32::INFINITY),
-                    Op::Clip(low, high) => limited::<X, U>(a, low, high),
-                    Op::Sigmoid => sigmoid::<X, U>(a),
-                    Op::HardSigmoid(factor, addend) => hard_sigmoid::<X, U>(a, factor, addend),
-                    Op::HardSwish => {
-                        let mut s = hard_sigmoid::<X, U>(a, 1.0 / 6.0, 0.5);
-                        s.iter_mut().zip(a).for_each(|(s, a)| *s = X::mul(a, *s));
-                        s
-                    }
-                    Op::Tanh => tanh::<X, U>(a),
-                    Op::Erf => erf::<X, U>(a),
-                    Op::Gelu { by_tanh } => gelu::<X, U>(a, by_tanh),
-                    Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Affine => {
+                    Op::Affine => {
                         let b = self.arg::<X, U>(&bound.args[1], v, &kept, n);
+                        let c = self.arg::<X, U>(&bound.args[2], v, &kept, n);
                         let mut y = a;
-                        match bound.op {
-                            Op::Add => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::add(*y, b)),
-                            Op::Sub => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::sub(*y, b)),
-                            Op::Mul => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::mul(*y, b)),
-                            Op::Div => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::div(*y, b)),
-                            _ => {
-                                let c = self.arg::<X, U>(&bound.args[2], v, &kept, n);
-                                for ((y, b), c) in y.iter_mut().zip(b).zip(c) {
-                                    *y = X::add(X::mul(*y, b), c);
-                                }
-                            }
+                        for ((y, b), c) in y.iter_mut().zip(b).zip(c) {
+                            *y = X::add(X::mul(*y, b), c);
                         }
                         y
+                    }
+                    op => {
+                        let b = if op.takes_two() { self.arg::<X, U>(&bound.args[1], v, &kept, n) } else { a };
+                        compute::<X, U>(op, a, b)
                     }
                 };
                 if of.half && i < last {
@@ -303,6 +298,40 @@ impl Block<'_, '_> {
 
 // The operators: functions, because closures are not sure to be compiled for the instructions of their caller. Where the
 // operators' own loops round products before they add them, so does this.
+
+/// What an operator of one or two inputs makes of vectors.
+///
+/// # Safety
+/// The processor has the instructions.
+#[inline(always)]
+pub unsafe fn compute<X: Single, const U: usize>(op: Op, a: [X::V; U], b: [X::V; U]) -> [X::V; U] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut y = a;
+        match op {
+            Op::Relu => return limited::<X, U>(a, 0.0, f32::INFINITY),
+            Op::Clip(low, high) => return limited::<X, U>(a, low, high),
+            Op::Sigmoid => return sigmoid::<X, U>(a),
+            Op::HardSigmoid(factor, addend) => return hard_sigmoid::<X, U>(a, factor, addend),
+            Op::HardSwish => {
+                y = hard_sigmoid::<X, U>(a, 1.0 / 6.0, 0.5);
+                y.iter_mut().zip(a).for_each(|(y, a)| *y = X::mul(a, *y));
+            }
+            Op::Tanh => return tanh::<X, U>(a),
+            Op::Erf => return erf::<X, U>(a),
+            Op::Gelu { by_tanh } => return gelu::<X, U>(a, by_tanh),
+            Op::Square => y.iter_mut().for_each(|y| *y = X::mul(*y, *y)),
+            Op::Sqrt => y.iter_mut().for_each(|y| *y = X::sqrt(*y)),
+            Op::Add => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::add(*y, b)),
+            Op::Sub => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::sub(*y, b)),
+            Op::Mul => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::mul(*y, b)),
+            Op::Div => y.iter_mut().zip(b).for_each(|(y, b)| *y = X::div(*y, b)),
+            // Of three inputs.
+            Op::Affine => {}
+        }
+        y
+    }
+}
 
 #[inline(always)]
 unsafe fn rounded<X: Single, const U: usize>(mut v: [X::V; U]) -> [X::V; U] {

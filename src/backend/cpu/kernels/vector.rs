@@ -60,6 +60,8 @@ pub trait Single: Vector<F = f32> {
     unsafe fn round_half(v: Self::V) -> Self::V;
     /// The other sign.
     unsafe fn neg(v: Self::V) -> Self::V;
+    /// Square root.
+    unsafe fn sqrt(v: Self::V) -> Self::V;
     /// Without its sign.
     unsafe fn abs(v: Self::V) -> Self::V;
     /// `v`, which has no sign, with the sign of `sign`.
@@ -269,6 +271,10 @@ impl Single for Plain<f32> {
     #[inline(always)]
     unsafe fn neg(v: [f32; 4]) -> [f32; 4] {
         v.map(|v| -v)
+    }
+    #[inline(always)]
+    unsafe fn sqrt(v: [f32; 4]) -> [f32; 4] {
+        v.map(f32::sqrt)
     }
     #[inline(always)]
     unsafe fn abs(v: [f32; 4]) -> [f32; 4] {

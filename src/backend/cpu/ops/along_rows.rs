@@ -12,6 +12,8 @@ use crate::backend::cpu::kernels::broadcast;
 use crate::backend::cpu::kernels::elementwise::{Operand, Zip};
 use crate::backend::cpu::kernels::lane::Lane;
 use crate::backend::cpu::kernels::program::{From, Stage, Unary};
+use crate::backend::cpu::kernels::registers::Op;
+use crate::backend::cpu::kernels::row_steps::{self, Place, RowSteps};
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
 use crate::model::DataType;
@@ -77,13 +79,6 @@ impl AlongRows {
     }
 }
 
-/// Where a value of a block is: the number of a buffer of whole rows, or of one number a row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
-    Rows(usize),
-    Numbers(usize),
-}
-
 /// An operand of a step.
 enum Side<'a, T> {
     At(Place),
@@ -95,15 +90,36 @@ enum Side<'a, T> {
 }
 
 enum Action<'a> {
-    Unary(&'a Unary),
-    Binary(Zip<f32, f32>),
-    Reduce(&'a RowReduction),
+    Unary(&'a Unary, Option<Op>),
+    Binary(Zip<f32, f32>, Option<Op>),
+    Reduce(&'a RowReduction, Box<dyn Fn(&[f32]) -> f32 + Send + Sync + 'a>),
 }
 
 struct Step<'a, T> {
     action: Action<'a>,
     sides: [Side<'a, T>; 2],
     to: Place,
+}
+
+impl<T> Step<'_, T> {
+    fn in_registers(&self) -> Option<row_steps::Step<'_, T>> {
+        let action = match &self.action {
+            Action::Unary(_, op) | Action::Binary(_, op) => row_steps::Action::Op((*op)?),
+            Action::Reduce(_, f) => row_steps::Action::Reduce(f),
+        };
+        Some(row_steps::Step { action, sides: self.sides.each_ref().map(Side::in_registers), to: self.to })
+    }
+}
+
+impl<T> Side<'_, T> {
+    fn in_registers(&self) -> row_steps::Side<'_, T> {
+        match self {
+            Side::At(place) => row_steps::Side::At(*place),
+            Side::One(v) => row_steps::Side::One(*v),
+            Side::Row(row) => row_steps::Side::Row(row),
+            Side::Whole(all) => row_steps::Side::Whole(all),
+        }
+    }
 }
 
 /// The parts bound to the tensors of one run.
@@ -133,7 +149,7 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
             parts.iter().rposition(|p| p.inputs.iter().any(is))
         };
         // Value 0 is the input.
-        let mut places = vec![Place::Rows(0)];
+        let mut places = vec![Place::Row(0)];
         let mut free: [Vec<usize>; 2] = [Vec::new(), Vec::new()];
         let mut buffers = [1, 0];
         let mut steps = Vec::with_capacity(parts.len());
@@ -152,44 +168,57 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
             let Some(first) = side(part.inputs.first().copied().flatten())? else { return Ok(None) };
             let made = matches!(first, Side::At(_));
             let (action, second) = match (part.kernel.row_reduction(), part.kernel.stage()) {
-                (Some(r), _) if made && r.is_last_of(dims.len()) => (Action::Reduce(r), Side::One(0.0)),
-                (None, Some(Stage::Unary(f, _))) if made => (Action::Unary(f), Side::One(0.0)),
-                (None, Some(Stage::Binary(f, _))) => match side(part.inputs.get(1).copied().flatten())? {
-                    Some(second) => (Action::Binary(*f), second),
+                (Some(r), _) if made && r.is_last_of(dims.len()) => {
+                    (Action::Reduce(r, Box::new(|row| r.of(row))), Side::One(0.0))
+                }
+                (None, Some(Stage::Unary(f, op))) if made => (Action::Unary(f, *op), Side::One(0.0)),
+                (None, Some(Stage::Binary(f, op))) => match side(part.inputs.get(1).copied().flatten())? {
+                    Some(second) => (Action::Binary(*f, *op), second),
                     None => return Ok(None),
                 },
                 _ => return Ok(None),
             };
-            let number = |s: &Side<T>| matches!(s, Side::At(Place::Numbers(_)) | Side::One(_));
+            let number = |s: &Side<T>| matches!(s, Side::At(Place::Number(_)) | Side::One(_));
             let kind = match &action {
                 // A reduction of one number a row is another operator than it was taken for.
-                Action::Reduce(_) if number(&first) => return Ok(None),
-                Action::Reduce(_) => 1,
+                Action::Reduce(..) if number(&first) => return Ok(None),
+                Action::Reduce(..) => 1,
                 _ => usize::from(number(&first) && number(&second)),
             };
             let buffer = free[kind].pop().unwrap_or_else(|| {
                 buffers[kind] += 1;
                 buffers[kind] - 1
             });
-            places.push(if kind == 0 { Place::Rows(buffer) } else { Place::Numbers(buffer) });
+            places.push(if kind == 0 { Place::Row(buffer) } else { Place::Number(buffer) });
             for (value, place) in places.iter().enumerate().take(i + 1) {
                 if last(value) == Some(i) {
                     match *place {
-                        Place::Rows(b) => free[0].push(b),
-                        Place::Numbers(b) => free[1].push(b),
+                        Place::Row(b) => free[0].push(b),
+                        Place::Number(b) => free[1].push(b),
                     }
                 }
             }
             steps.push(Step { action, sides: [first, second], to: places[i + 1] });
         }
         Ok(match places.last() {
-            Some(&Place::Rows(result)) if !steps.is_empty() => Some(Program { steps, buffers, n, result }),
+            Some(&Place::Row(result)) if !steps.is_empty() => Some(Program { steps, buffers, n, result }),
             _ => None,
         })
     }
 
+    /// The same steps in registers, if all of them are known there; BF16 is rounded in blocks.
+    fn in_registers(&self) -> Option<Vec<row_steps::Step<'_, T>>> {
+        if !matches!(T::DTYPE, DataType::Float32 | DataType::Float16) {
+            return None;
+        }
+        self.steps.iter().map(Step::in_registers).collect()
+    }
+
     /// Rows from element `at` on, of `from` or of `out` itself, to `out`.
     fn run(&self, at: usize, from: Option<&[T]>, out: &mut [T]) {
+        if let Some(steps) = self.in_registers() {
+            return RowSteps { steps, places: self.buffers, n: self.n, result: self.result }.run(at, from, out);
+        }
         let n = self.n;
         let block = block_of(n);
         let mut rows: Vec<Vec<f32>> = vec![vec![0.0; block]; self.buffers[0]];
@@ -204,15 +233,15 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
             for step in &self.steps {
                 // The result's buffer is none of the operands'.
                 let (all, to, count) = match step.to {
-                    Place::Rows(b) => (&mut rows, b, len),
-                    Place::Numbers(b) => (&mut numbers, b, len / n),
+                    Place::Row(b) => (&mut rows, b, len),
+                    Place::Number(b) => (&mut numbers, b, len / n),
                 };
                 let mut made = std::mem::take(&mut all[to]);
                 self.step(step, at, &rows, &numbers, &mut spare, &mut made[..count]);
                 T::round(&mut made[..count]);
                 match step.to {
-                    Place::Rows(b) => rows[b] = made,
-                    Place::Numbers(b) => numbers[b] = made,
+                    Place::Row(b) => rows[b] = made,
+                    Place::Number(b) => numbers[b] = made,
                 }
             }
             T::narrow(&rows[self.result][..len], out);
@@ -231,22 +260,22 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
     ) {
         let (n, count) = (self.n, made.len());
         let of = |place: Place| match place {
-            Place::Rows(b) => &rows[b][..],
-            Place::Numbers(b) => &numbers[b][..],
+            Place::Row(b) => &rows[b][..],
+            Place::Number(b) => &numbers[b][..],
         };
         match (&step.action, &step.sides) {
-            (Action::Reduce(r), [Side::At(place), _]) => {
+            (Action::Reduce(r, _), [Side::At(place), _]) => {
                 made.iter_mut().zip(of(*place).chunks(n)).for_each(|(m, row)| *m = r.of(row));
             }
-            (Action::Unary(f), [Side::At(place), _]) => {
+            (Action::Unary(f, _), [Side::At(place), _]) => {
                 made.copy_from_slice(&of(*place)[..count]);
                 f(made);
             }
-            (Action::Binary(f), sides) => {
+            (Action::Binary(f, _), sides) => {
                 for (side, spare) in sides.iter().zip(spare.iter_mut()) {
                     match *side {
                         Side::Whole(all) => T::widen(&all[at..at + count], &mut spare[..count]),
-                        Side::At(Place::Numbers(b)) if matches!(step.to, Place::Rows(_)) => {
+                        Side::At(Place::Number(b)) if matches!(step.to, Place::Row(_)) => {
                             spare[..count].chunks_mut(n).zip(&numbers[b]).for_each(|(row, &v)| row.fill(v));
                         }
                         _ => {}
@@ -263,7 +292,7 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
                 f(side(0), side(1), made);
             }
             // Bound to values of the block alone.
-            (Action::Reduce(_) | Action::Unary(_), _) => unreachable!("an operator of one input over an operand"),
+            (Action::Reduce(..) | Action::Unary(..), _) => unreachable!("an operator of one input over an operand"),
         }
     }
 }

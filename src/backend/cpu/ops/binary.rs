@@ -111,7 +111,7 @@ fn constant_power(cx: &NodeCx) -> Option<Stage> {
             f(Operand::Many(bases), Operand::One(exponent), part);
         }
     });
-    Some(Stage::Unary(run, None))
+    Some(Stage::Unary(run, (exponent == 2.0).then_some(registers::Op::Square)))
 }
 
 /// The operator as stages in registers know it.

@@ -157,6 +157,7 @@ fn in_registers(name: &str, p: [f64; 3]) -> Option<Op> {
         "HardSigmoid" if p[1] == 0.0 => return None,
         "HardSigmoid" => Op::HardSigmoid(p[0] as f32, p[1] as f32),
         "HardSwish" => Op::HardSwish,
+        "Sqrt" => Op::Sqrt,
         "Tanh" => Op::Tanh,
         "Erf" => Op::Erf,
         "Gelu" => Op::Gelu { by_tanh: p[0] > 0.0 },

@@ -48,6 +48,8 @@ fn stages(channels: usize) -> Vec<Stage> {
         Stage::Binary(|a, b, o| apply(a, b, o, |a, b| a * b), Some(Op::Mul)),
         Stage::Binary(|a, b, o| apply(a, b, o, |a, b| a / b), Some(Op::Div)),
         Stage::Channels { factors: numbers(1.3), addends: numbers(0.7), last: true },
+        unary(Op::Square, |x| x * x),
+        unary(Op::Sqrt, f32::sqrt),
         unary(Op::Tanh, tanh),
         unary(Op::Erf, erf),
         unary(Op::Gelu { by_tanh: false }, gelu),

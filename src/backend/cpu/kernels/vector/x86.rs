@@ -175,6 +175,10 @@ impl Single for Avx2 {
         unsafe { _mm256_xor_ps(v, _mm256_set1_ps(-0.0)) }
     }
     #[inline(always)]
+    unsafe fn sqrt(v: __m256) -> __m256 {
+        unsafe { _mm256_sqrt_ps(v) }
+    }
+    #[inline(always)]
     unsafe fn abs(v: __m256) -> __m256 {
         unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), v) }
     }
@@ -203,6 +207,10 @@ impl Single for Avx512 {
     #[inline(always)]
     unsafe fn neg(v: __m512) -> __m512 {
         unsafe { _mm512_xor_ps(v, _mm512_set1_ps(-0.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(v: __m512) -> __m512 {
+        unsafe { _mm512_sqrt_ps(v) }
     }
     #[inline(always)]
     unsafe fn abs(v: __m512) -> __m512 {
