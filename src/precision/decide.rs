@@ -68,6 +68,11 @@ impl Decisions {
         half
     }
 
+    /// True if the node stays FP32 for that reason.
+    pub fn is_kept_by(&self, node: NodeId, rule: &str) -> bool {
+        matches!(&self.choices[node], Choice::Float(reason) if reason.rule == rule)
+    }
+
     /// What half does to a constant value, where somebody asked.
     pub fn known_stats(&self, value: ValueId) -> Option<Stats> {
         self.stats.get(&value).copied()
