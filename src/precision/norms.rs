@@ -7,7 +7,7 @@
 
 use super::decide::Decisions;
 use super::facts::{Facts, NodeId};
-use std::collections::HashSet;
+use crate::hash::HashSet;
 
 /// Keeps the nodes of decomposed normalisations in FP32.
 pub(super) fn keep(facts: &Facts, d: &mut Decisions) {
@@ -76,7 +76,7 @@ fn variance(facts: &Facts, square: NodeId, chain: Vec<NodeId>) -> Vec<NodeId> {
 
 /// A sum, and what turns it into a divisor: epsilon, root, reciprocal, and the division or product that ends it.
 fn denominator(facts: &Facts, sum: NodeId) -> Vec<NodeId> {
-    let mut seen: HashSet<NodeId> = HashSet::from([sum]);
+    let mut seen: HashSet<NodeId> = HashSet::from_iter([sum]);
     let mut found = vec![sum];
     let mut follow = vec![sum];
     while let Some(node) = follow.pop() {

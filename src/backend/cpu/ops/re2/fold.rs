@@ -10,9 +10,13 @@ const END: char = '\u{20000}';
 
 /// Characters that fold alike stand side by side, with what they fold to; who folds alone is left out.
 static ALIKE: LazyLock<Vec<(char, char)>> = LazyLock::new(|| {
-    let mut all: Vec<(char, char)> = ('\0'..END).map(|c| (folded(c), c)).collect();
+    // Both in one number, for which there is a sort already.
+    let mut all: Vec<i64> =
+        ('\0'..END).map(|c| i64::from(u32::from(folded(c))) << 32 | i64::from(u32::from(c))).collect();
     all.sort_unstable();
-    all.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1).flatten().copied().collect()
+    let more = all.chunk_by(|a, b| a >> 32 == b >> 32).filter(|same| same.len() > 1);
+    let back = |v: i64| char::from_u32(v as u32).unwrap_or('\0');
+    more.flatten().map(|&v| (back(v >> 32), back(v))).collect()
 });
 
 /// One character for all that differ in case alone (Unicode's simple case folding, but that some fold to their capital).
