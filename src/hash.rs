@@ -1,5 +1,5 @@
-//! Hash maps and sets whose hashing is compiled once. The standard library's are keyed alike, against names that are chosen to
-//! collide, but write SipHash out at many places that look something up or let a map grow: some 30 KB.
+//! Hash maps and sets whose hashing is compiled once. The standard library's are keyed alike, against names that are chosen
+//! to collide, but write SipHash out at many places that look something up or let a map grow: some 30 KB.
 
 use std::collections;
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};

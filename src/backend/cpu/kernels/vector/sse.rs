@@ -1,5 +1,5 @@
-//! Vectors that every 64-bit x86 processor has. They do what [`super::Plain`] does, bit for bit; of its arrays the compiler makes
-//! one number at a time and four times the code.
+//! Vectors that every 64-bit x86 processor has. They do what [`super::Plain`] does, bit for bit; of its arrays the compiler
+//! makes one number at a time and four times the code.
 
 use super::{Lane, Single, Vector, Work};
 use crate::model::DataType;

@@ -1,5 +1,5 @@
-//! `(?i)`: what else letters and classes stand for. The `regex` crate's own tables for this are 145 KB; the standard library knows the
-//! case of every letter already, and all but a few fold as it says.
+//! `(?i)`: what else letters and classes stand for. The `regex` crate's own tables for this are 120 KB; the standard library
+//! knows the case of every letter already, and all but a few fold as it says.
 
 use regex_syntax::Parser;
 use regex_syntax::hir::{Class, HirKind};
@@ -47,7 +47,8 @@ pub fn of_letter(c: char) -> impl Iterator<Item = char> {
     ALIKE[from..].iter().take_while(move |(k, _)| *k == key).map(|(_, c)| *c)
 }
 
-/// What the inside of a class lacks to hold all that its members stand for. What is no class gives nothing: the engine refuses it.
+/// What the inside of a class lacks to hold all that its members stand for. What is no class gives nothing: the engine
+/// refuses it.
 pub fn missing_in(inside: &str) -> Vec<char> {
     let Ok(class) = Parser::new().parse(&format!("[{inside}]")) else { return vec![] };
     let ranges: Vec<(char, char)> = match class.into_kind() {
