@@ -29,8 +29,10 @@ pub mod device;
 pub mod engine;
 pub mod error;
 pub mod frontend;
+pub mod hash;
 pub mod model;
 pub mod precision;
+mod sort;
 #[allow(unsafe_code)]
 pub mod sys;
 

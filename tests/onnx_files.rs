@@ -6,10 +6,10 @@ use mezzo::ErrorCode;
 use mezzo::frontend::onnx::{
     External, LoadOptions, MapMode, SaveExternal, Split, load_bytes, load_file, save_file, split, to_bytes,
 };
+use mezzo::hash::HashMap;
 use mezzo::model::{
     DataType, Graph, Initializer, Model, Node, OpsetId, OutOfRange, Storage, Tensor, ValueInfo, ValueType,
 };
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -280,7 +280,7 @@ fn external_data_in_memory() {
     let bytes = Bytes::from(fs::read(path).unwrap());
     let options = LoadOptions::default();
     refused(load_bytes(bytes.clone(), External::None, &options), ErrorCode::NotFound, &["'w'", "'weights'", "memory"]);
-    let mut files = HashMap::from([("other".to_owned(), Bytes::new())]);
+    let mut files = HashMap::from_iter([("other".to_owned(), Bytes::new())]);
     refused(
         load_bytes(bytes.clone(), External::Memory(&files), &options),
         ErrorCode::NotFound,
@@ -305,7 +305,7 @@ fn a_split_model_comes_together_again() {
         blob[*offset as usize..end as usize].copy_from_slice(&t.bytes().unwrap());
     }
     assert_eq!(end, weights_len);
-    let files = HashMap::from([("weights".to_owned(), Bytes::from(blob))]);
+    let files = HashMap::from_iter([("weights".to_owned(), Bytes::from(blob))]);
     let again = load_bytes(graph.into(), External::Memory(&files), &LoadOptions::default()).unwrap();
     assert_eq!(to_bytes(&again).unwrap(), to_bytes(&m).unwrap());
     refused(split(&m, "weights", 0, 28), ErrorCode::InvalidArgument, &["alignment"]);

@@ -3,7 +3,7 @@
 mod onnx_builder;
 
 use mezzo::frontend::onnx::to_bytes;
-use mezzo::model::{AttributeValue, DataType, Graph, Model, Node, ValueInfo, ValueType};
+use mezzo::model::{AttributeValue, DataType, Graph, Initializer, Model, Node, Tensor, ValueInfo, ValueType};
 use mezzo::precision::{ConvertOptions, convert};
 use onnx_builder::{WEIGHTS, half, init, model, node, ops, rule_of, value, with};
 
@@ -233,4 +233,37 @@ fn counts_are_kept_on_their_way_into_a_loop() {
     assert_eq!(done.model.graph.nodes[0].int("to"), Some(F32));
     // An activation that a loop adds up is no count.
     assert_eq!(start("x").report.float_nodes, 0);
+}
+
+#[test]
+fn a_divisor_that_a_tiny_constant_bounds_is_kept_to_its_division() {
+    let divided = |bound: Node, smallest: f32, end: &[Node]| {
+        let mut nodes = vec![with(node("ReduceL2", &["x"], &["norm"]), "keepdims", AttributeValue::Int(1)), bound];
+        nodes.push(node("Expand", &["bounded", "shape"], &["wide"]));
+        nodes.extend_from_slice(end);
+        let tensor = Tensor::from_vec(DataType::Int64, vec![2], vec![1i64, 4]);
+        let shape = Initializer { name: "shape".into(), tensor, doc_string: None, metadata: vec![] };
+        half(&model(nodes, vec![init("smallest", &[], &[smallest]), shape]))
+    };
+    let clip = node("Clip", &["norm", "smallest"], &["bounded"]);
+    let end = [node("Div", &["x", "wide"], &["y"])];
+    for bound in [
+        clip.clone(),
+        node("Max", &["norm", "smallest"], &["bounded"]),
+        node("Add", &["norm", "smallest"], &["bounded"]),
+    ] {
+        let label = bound.op_type.clone();
+        let done = divided(bound, 1e-12, &end);
+        assert_eq!(rule_of(&done, "bounded"), "constant_flushed", "{label}");
+        for kept in ["wide", "y"] {
+            assert_eq!(rule_of(&done, kept), "normalisation", "{label}: '{kept}'");
+        }
+        assert_eq!(rule_of(&done, "norm"), "", "{label}: what is bounded may be half");
+    }
+    let inverse = [node("Reciprocal", &["wide"], &["inverse"]), node("Mul", &["x", "inverse"], &["y"])];
+    assert_eq!(rule_of(&divided(clip.clone(), 1e-12, &inverse), "inverse"), "normalisation");
+    // What half holds bounds as well in half, and what divides nothing may become zero.
+    assert_eq!(divided(clip.clone(), 1e-3, &end).report.float_nodes, 0);
+    let product = divided(clip, 1e-12, &[node("Mul", &["x", "wide"], &["y"])]);
+    assert_eq!(rule_of(&product, "wide") + &rule_of(&product, "y"), "");
 }

@@ -10,8 +10,8 @@ use super::value::{self, mezzo_value_t};
 use crate::backend::Progress;
 use crate::engine::random_inputs;
 use crate::err;
+use crate::hash::HashMap;
 use crate::precision::Calibrator;
-use std::collections::HashMap;
 use std::ffi::c_char;
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn mezzo_calibrator_run_random(
     unsafe {
         call("mezzo_calibrator_run_random", |c| {
             let calibrator = c.get_mut("calibrator", calibrator)?;
-            let inputs = random_inputs(&calibrator.engine().info().inputs, seed, &HashMap::new())?;
+            let inputs = random_inputs(&calibrator.engine().info().inputs, seed, &HashMap::default())?;
             calibrator.run(&inputs)
         })
     }

@@ -12,8 +12,8 @@ use super::strings::{EMPTY, Text};
 use super::value::{self, mezzo_value_t};
 use crate::backend::{BuildOptions, LoadOptions, Progress};
 use crate::engine::{Engine, random_inputs};
+use crate::hash::HashMap;
 use crate::{Error, ErrorCode};
-use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::sync::{Arc, OnceLock};
 

@@ -7,8 +7,8 @@ use super::handle::{free_owned, handle, owned};
 use super::keys::{self, Key};
 use crate::frontend::onnx::{External, MapMode, SaveExternal};
 use crate::frontend::{LoadOptions, torch};
+use crate::hash::HashMap;
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 

@@ -214,7 +214,7 @@ mod tests {
             identity(1.0, &level, "a"),
             identity(1.0, &plain, "b"),
         ];
-        let names: std::collections::HashSet<String> = all.iter().map(Identity::name).collect();
+        let names: crate::hash::HashSet<String> = all.iter().map(Identity::name).collect();
         assert_eq!(names.len(), all.len());
 
         let mut elsewhere = plain.clone();

@@ -1,9 +1,9 @@
 //! Inputs and outputs checked before anything runs: element type, rank, fixed and symbolic dimensions, byte size.
 
 use crate::backend::{IoDim, IoInfo, Value, byte_size};
+use crate::hash::HashMap;
 use crate::model::DataType;
 use crate::{Result, bail};
-use std::collections::HashMap;
 
 /// The sizes of named dimensions, as the inputs of one run give them, each with the input that gave it first.
 #[derive(Default)]

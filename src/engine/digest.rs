@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn every_bit_and_the_length_count() {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = crate::hash::HashSet::default();
         for len in 0..70 {
             assert!(seen.insert(of(&[&vec![0; len]])), "{len} zeros");
         }

@@ -1,9 +1,9 @@
 //! Seeded random inputs, for benchmarks and comparisons without data.
 
 use crate::backend::{IoDim, IoInfo, TensorValue, Value};
+use crate::hash::HashMap;
 use crate::model::DataType;
 use crate::{Result, bail, err};
-use std::collections::HashMap;
 
 /// Random values for the inputs of an engine. Floats are uniform in [-1, 1); integers are 0 or 1, which every
 /// vocabulary and every mask has; bools are random.

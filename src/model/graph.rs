@@ -248,7 +248,7 @@ pub fn norm_domain(domain: &str) -> &str {
 impl Graph {
     /// The inputs a caller must give: those that no initializer of this graph shadows.
     pub fn real_inputs(&self) -> impl Iterator<Item = &ValueInfo> {
-        let inits: std::collections::HashSet<&str> = self
+        let inits: crate::hash::HashSet<&str> = self
             .initializers
             .iter()
             .map(|i| &*i.name)

@@ -1,7 +1,7 @@
 //! New names that collide with none in use.
 
 use super::{Function, Graph, Name, Node};
-use std::collections::HashSet;
+use crate::hash::HashSet;
 
 /// Names of values and nodes, of all scopes together, so that new values collide with none in any.
 #[derive(Default)]

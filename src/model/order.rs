@@ -4,9 +4,10 @@
 //! is in order is left exactly as it is; otherwise each node moves back no further than it must.
 
 use super::{Graph, Model, Node};
+use crate::hash::{HashMap, HashSet, Keys};
 use crate::{Result, bail};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::BinaryHeap;
 
 /// Puts the nodes of every graph, subgraph and function in order. A cycle is an error that names a node on it.
 /// Subgraphs deeper than [`super::validate::MAX_DEPTH`] are left to the validation, which refuses them.
@@ -35,7 +36,7 @@ fn sort_nodes(nodes: &mut Vec<Node>, depth: usize) -> Result<()> {
 
 /// The nodes' places in a valid order, or `None` if they are in order.
 fn new_order(nodes: &[Node], depth: usize) -> Result<Option<Vec<usize>>> {
-    let mut maker: HashMap<&str, usize> = HashMap::with_capacity(nodes.len());
+    let mut maker: HashMap<&str, usize> = HashMap::with_capacity_and_hasher(nodes.len(), Keys::default());
     for (i, n) in nodes.iter().enumerate() {
         for output in n.outputs.iter().filter(|o| !o.is_empty()) {
             // If two nodes make one name, the validation will say so.

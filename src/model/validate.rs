@@ -11,8 +11,8 @@
 
 use super::graph::norm_domain;
 use super::{Attribute, AttributeValue, Function, Graph, Model, Name, Node, OpsetId};
+use crate::hash::{HashMap, HashSet, Keys};
 use crate::{Result, bail, err};
-use std::collections::{HashMap, HashSet};
 
 /// How deep subgraphs may nest. Protobuf's limit on nested messages allows about as many.
 pub const MAX_DEPTH: usize = 40;
@@ -30,7 +30,7 @@ pub fn validate(model: &Model) -> Result<()> {
 }
 
 fn check_functions(model: &Model) -> Result<()> {
-    let mut ids = HashMap::new();
+    let mut ids = HashMap::default();
     for (i, f) in model.functions.iter().enumerate() {
         if f.name.is_empty() {
             bail!(InvalidModel, "function number {i} has no name: export the model again");
@@ -53,13 +53,13 @@ fn check_functions(model: &Model) -> Result<()> {
 
 fn check_function(f: &Function) -> Result<()> {
     let mut scopes = Scopes::new(&f.opset_imports, true);
-    scopes.levels.push(HashSet::new());
+    scopes.levels.push(HashSet::default());
     for input in &f.inputs {
         if !scopes.define(input) {
             bail!(InvalidModel, "it has two inputs '{input}': rename one");
         }
     }
-    let mut attributes = HashSet::new();
+    let mut attributes = HashSet::default();
     for a in f.attributes.iter().chain(f.attribute_defaults.iter().map(|a| &a.name)) {
         if a.is_empty() || !attributes.insert(&**a) {
             bail!(InvalidModel, "its attribute '{a}' is named twice, or has no name");
@@ -160,7 +160,10 @@ impl<'m> Scopes<'m> {
                 "subgraphs nest more than {MAX_DEPTH} deep: move inner ones to local functions, or merge them"
             );
         }
-        self.levels.push(HashSet::with_capacity(g.inputs.len() + g.initializers.len() + g.nodes.len()));
+        self.levels.push(HashSet::with_capacity_and_hasher(
+            g.inputs.len() + g.initializers.len() + g.nodes.len(),
+            Keys::default(),
+        ));
         self.graph_body(g, label)?;
         self.levels.pop();
         Ok(())
@@ -176,7 +179,7 @@ impl<'m> Scopes<'m> {
             }
         }
         // An initializer may stand among the inputs too: as its default value, and always before IR version 4.
-        let mut initializers: HashSet<&str> = HashSet::with_capacity(g.initializers.len());
+        let mut initializers: HashSet<&str> = HashSet::with_capacity_and_hasher(g.initializers.len(), Keys::default());
         let names = g.initializers.iter().map(|i| &i.name).chain(g.sparse_initializers.iter().map(|s| &s.values.name));
         for name in names {
             if name.is_empty() {
@@ -240,7 +243,7 @@ impl<'m> Scopes<'m> {
 
     fn attributes(&mut self, n: &'m Node) -> Result<()> {
         let attributes: &'m [Attribute] = &n.attributes;
-        let mut names = HashSet::with_capacity(attributes.len());
+        let mut names = HashSet::with_capacity_and_hasher(attributes.len(), Keys::default());
         for a in attributes {
             if a.name.is_empty() || !names.insert(&a.name) {
                 bail!(InvalidModel, "node {} has the attribute '{}' twice, or it has no name", n.label(), a.name);

@@ -8,10 +8,10 @@ use super::links::Links;
 use super::names::Globs;
 use super::{ConstantPolicy, ConvertOptions, Policy};
 use super::{explicit, in_range, meaning, norms, passthrough, wide};
+use crate::hash::{HashMap, HashSet};
 use crate::model::schema::{Param, ParamType, Schema};
 use crate::model::{AttributeValue, DataType, Tensor, TypeKind, ValueType};
 use crate::{Result, bail};
-use std::collections::{HashMap, HashSet};
 
 /// What becomes of a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +68,11 @@ impl Decisions {
         half
     }
 
+    /// True if the node stays FP32 for that reason.
+    pub fn is_kept_by(&self, node: NodeId, rule: &str) -> bool {
+        matches!(&self.choices[node], Choice::Float(reason) if reason.rule == rule)
+    }
+
     /// What half does to a constant value, where somebody asked.
     pub fn known_stats(&self, value: ValueId) -> Option<Stats> {
         self.stats.get(&value).copied()
@@ -94,8 +99,8 @@ pub(super) fn decide(facts: &Facts, options: &ConvertOptions, links: &mut Links)
     let mut d = Decisions {
         choices: vec![Choice::Untouched; count],
         legal: vec![false; count],
-        kept_casts: HashSet::new(),
-        stats: HashMap::new(),
+        kept_casts: HashSet::default(),
+        stats: HashMap::default(),
         target: options.precision,
     };
     for node in 0..count {

@@ -4,6 +4,7 @@
 //! The body of a local function is seen once for each call, so that the rules know what a call passes in.
 
 use super::unfold::Unfolding;
+use crate::hash::{HashMap, Keys};
 use crate::model::graph::norm_domain;
 use crate::model::infer::Typing;
 use crate::model::schema::{self, Schema};
@@ -11,7 +12,6 @@ use crate::model::{
     AttributeValue, DataType, Function, Graph, Model, Name, Node, OpsetId, Tensor, TypeKind, ValueInfo, ValueType,
 };
 use crate::{Result, err};
-use std::collections::HashMap;
 use std::ops::Range;
 
 pub(super) type GraphId = usize;
@@ -194,7 +194,7 @@ impl<'m> Facts<'m> {
             outputs: Vec::new(),
             imports,
             bindings,
-            names: HashMap::with_capacity(nodes.len()),
+            names: HashMap::with_capacity_and_hasher(nodes.len(), Keys::default()),
         });
         self.add_inputs(id, typing);
         for node in nodes {
@@ -256,7 +256,7 @@ impl<'m> Facts<'m> {
             let own = format!("{what} of {}", node.label());
             if outer.is_empty() { own } else { format!("{outer} / {own}") }
         };
-        let mut seen: HashMap<&Name, usize> = HashMap::new();
+        let mut seen: HashMap<&Name, usize> = HashMap::default();
         for (attribute, body) in node.subgraphs() {
             let place = seen.entry(attribute).or_default();
             let inner = typing

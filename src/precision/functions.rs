@@ -1,8 +1,8 @@
 //! Local functions, converted for each use: calls that need the same body share one, under a new name.
 
+use crate::hash::{HashMap, HashSet};
 use crate::model::graph::norm_domain;
 use crate::model::{AttributeValue, DataType, Function, Graph, Model, Name, Node, SparseTensor, Tensor};
-use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 type Id = (String, Name, Name);
@@ -30,8 +30,8 @@ pub(super) struct Variants<'m> {
 impl<'m> Variants<'m> {
     pub fn new(old: &'m Model, precision: DataType) -> Variants<'m> {
         let ids = old.functions.iter().map(id).collect();
-        let unchanged = HashMap::new();
-        Variants { old, suffix: precision.name(), ids, named: HashMap::new(), unchanged, new: HashMap::new() }
+        let unchanged = HashMap::default();
+        Variants { old, suffix: precision.name(), ids, named: HashMap::default(), unchanged, new: HashMap::default() }
     }
 
     /// The name under which a call finds its body: the old one if the body is the old one.
@@ -75,7 +75,7 @@ impl<'m> Variants<'m> {
 /// The functions that a graph calls, by itself and through others.
 fn reached(graph: &Graph, functions: &[Function]) -> HashSet<Id> {
     let by_id: HashMap<Id, &Function> = functions.iter().map(|f| (id(f), f)).collect();
-    let mut found = HashSet::new();
+    let mut found = HashSet::default();
     let mut follow: Vec<&[Node]> = vec![&graph.nodes];
     while let Some(nodes) = follow.pop() {
         for n in nodes {

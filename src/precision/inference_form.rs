@@ -1,16 +1,16 @@
 //! Inference form: Dropout is removed, and a model that would still train is refused.
 
+use crate::hash::{HashMap, HashSet};
 use crate::model::{Function, Graph, Model, Name, Node};
 use crate::{Result, bail};
-use std::collections::{HashMap, HashSet};
 
 /// Brings a model into inference form. Returns what was done, for the report.
 pub(super) fn apply(model: &mut Model) -> Result<Vec<String>> {
     let opset = model.opset("").unwrap_or(1);
     let mut removed = 0;
-    apply_graph(&mut model.graph, opset, &HashMap::new(), &mut removed)?;
+    apply_graph(&mut model.graph, opset, &HashMap::default(), &mut removed)?;
     for Function { nodes, .. } in &model.functions {
-        nodes.iter().try_for_each(|n| refuse_training(n, opset, &HashMap::new()))?;
+        nodes.iter().try_for_each(|n| refuse_training(n, opset, &HashMap::default()))?;
     }
     Ok(if removed == 0 {
         Vec::new()
@@ -26,7 +26,7 @@ fn apply_graph(graph: &mut Graph, opset: i64, outer: &Known, removed: &mut usize
     let mut known = outer.clone();
     known.extend(graph.initializers.iter().filter_map(|i| Some((i.name.clone(), as_bool(&i.tensor)?))));
     let outputs: HashSet<Name> = graph.outputs.iter().map(|o| o.name.clone()).collect();
-    let mut renamed: HashMap<Name, Name> = HashMap::new();
+    let mut renamed: HashMap<Name, Name> = HashMap::default();
     let read = masks_read(graph);
     let mut kept = Vec::with_capacity(graph.nodes.len());
     for mut node in std::mem::take(&mut graph.nodes) {
@@ -73,7 +73,7 @@ fn apply_graph(graph: &mut Graph, opset: i64, outer: &Known, removed: &mut usize
 fn masks_read(graph: &Graph) -> HashSet<Name> {
     let masks: HashSet<&Name> =
         graph.nodes.iter().filter(|n| n.is("Dropout")).filter_map(|n| n.outputs.get(1)).collect();
-    let mut read = HashSet::new();
+    let mut read = HashSet::default();
     if !masks.is_empty() {
         collect_reads(graph, &masks, &mut read);
     }

@@ -6,7 +6,7 @@
 use super::decide::{Choice, Decisions};
 use super::facts::{Facts, GraphId, NodeId, ValueId, Way};
 use super::{ConvertOptions, io};
-use std::collections::HashMap;
+use crate::hash::HashMap;
 
 /// A place that has a type.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ impl Links {
     pub fn new(facts: &Facts) -> Links {
         let nodes_at = facts.values.len();
         let mut next = nodes_at + facts.nodes.len();
-        let mut slots_at = HashMap::new();
+        let mut slots_at = HashMap::default();
         for (n, node) in facts.nodes.iter().enumerate() {
             if facts.has_linked_bodies(n) {
                 slots_at.insert(n, next);

@@ -8,13 +8,13 @@ use super::facts::{Facts, GraphId, NodeId, Origin, ValueId};
 use super::kinds::{Kind, kinds};
 use super::links::Links;
 use super::products;
+use crate::hash::HashSet;
 use crate::model::{AttributeValue, DataType};
-use std::collections::HashSet;
 
 /// Keeps such values and what makes them in FP32.
 pub(super) fn keep(facts: &Facts, d: &mut Decisions, links: &mut Links) {
     let kinds = kinds(facts);
-    let mut kept = Kept::new();
+    let mut kept = Kept::default();
     keep_rounds(facts, d, links, &kinds, &mut kept);
     for node in 0..facts.nodes.len() {
         let Some(sink) = sink(facts, node, &kinds) else { continue };

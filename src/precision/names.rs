@@ -2,9 +2,9 @@
 
 use super::ConvertOptions;
 use super::facts::{Facts, GraphId, Source};
+use crate::hash::HashMap;
 use crate::model::Node;
 use crate::model::names::Taken;
-use std::collections::HashMap;
 
 /// Name patterns: `*` stands for any characters, `?` for one.
 pub(super) struct Globs<'a> {

@@ -2,11 +2,12 @@
 //! that activations reach, sums of many terms do too, and an epsilon vanishes beside them.
 //!
 //! Recognised are variance and root mean square (a square that is averaged or summed), with what leads to it (x - mean)
-//! and what follows (add epsilon, root, reciprocal, division), and softmax (an exponential that is summed and divided by).
+//! and what follows (add epsilon, root, reciprocal, division), softmax (an exponential that is summed and divided by), and
+//! a divisor whose smallest value is a constant that half would make zero.
 
 use super::decide::Decisions;
 use super::facts::{Facts, NodeId};
-use std::collections::HashSet;
+use crate::hash::HashSet;
 
 /// Keeps the nodes of decomposed normalisations in FP32.
 pub(super) fn keep(facts: &Facts, d: &mut Decisions) {
@@ -32,6 +33,13 @@ pub(super) fn keep(facts: &Facts, d: &mut Decisions) {
                 // Alone it is an operator like any other, which sums inside in FP32.
                 if chain.len() > 1 {
                     keep_all(facts, d, chain, "normalisation", "a sum of squares that becomes a divisor");
+                }
+            }
+            "Clip" | "Max" | "Add" if d.is_kept_by(node, "constant_flushed") => {
+                // The smallest divisor there may be: as half it would be zero behind the node that stays FP32.
+                let chain = denominator(facts, node);
+                if chain.iter().any(|n| matches!(facts.op(*n), "Div" | "Reciprocal")) {
+                    keep_all(facts, d, chain, "normalisation", "a divisor that a constant keeps from zero");
                 }
             }
             _ => {}
@@ -68,7 +76,7 @@ fn variance(facts: &Facts, square: NodeId, chain: Vec<NodeId>) -> Vec<NodeId> {
 
 /// A sum, and what turns it into a divisor: epsilon, root, reciprocal, and the division or product that ends it.
 fn denominator(facts: &Facts, sum: NodeId) -> Vec<NodeId> {
-    let mut seen: HashSet<NodeId> = HashSet::from([sum]);
+    let mut seen: HashSet<NodeId> = HashSet::from_iter([sum]);
     let mut found = vec![sum];
     let mut follow = vec![sum];
     while let Some(node) = follow.pop() {

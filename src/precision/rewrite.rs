@@ -8,10 +8,10 @@ use super::names::Takens;
 use super::retype::{self, set_attribute, tensor_attribute};
 use super::types::{Chosen, Types, Wide, half_constant};
 use crate::Result;
+use crate::hash::{HashMap, HashSet};
 use crate::model::{
     Attribute, AttributeValue, DataType, Function, Graph, Initializer, Model, Name, Node, OpsetId, ValueInfo, ValueType,
 };
-use std::collections::{HashMap, HashSet};
 
 /// Casts counted while rewriting.
 #[derive(Default, Clone, Copy)]
@@ -38,8 +38,16 @@ pub(super) fn rewrite(chosen: &Chosen, types: &mut Types, taken: &mut Takens) ->
     let (facts, old) = (chosen.facts, chosen.facts.model);
     let variants = Variants::new(old, chosen.options.precision);
     let casts = Casts::default();
-    let mut r =
-        Rewriter { facts, chosen, types, taken, variants, casts, renamed: HashMap::new(), undone: HashSet::new() };
+    let mut r = Rewriter {
+        facts,
+        chosen,
+        types,
+        taken,
+        variants,
+        casts,
+        renamed: HashMap::default(),
+        undone: HashSet::default(),
+    };
     let graph = r.graph(0, &old.graph)?;
     let casts = r.casts;
     let functions = r.variants.finish(&graph);

@@ -1,8 +1,8 @@
 //! Which local functions are looked into at each of their calls.
 
+use crate::hash::{HashMap, HashSet};
 use crate::model::graph::norm_domain;
 use crate::model::{AttributeValue, Function, Model, Node};
-use std::collections::{HashMap, HashSet};
 
 /// Functions are looked into as long as their unfolded calls have at most this many nodes together, or `TIMES` the nodes
 /// of the model: calls in calls multiply, and a small file can hold a great number.
@@ -19,12 +19,12 @@ pub(super) struct Unfolding {
 impl Unfolding {
     pub fn of(model: &Model) -> Unfolding {
         let functions: HashMap<Id, &Function> = model.functions.iter().map(|f| (id(f), f)).collect();
-        let mut sizes = HashMap::new();
+        let mut sizes = HashMap::default();
         for f in &model.functions {
             size(f, &functions, &mut sizes, 0);
         }
-        let written = count(&model.graph.nodes, &HashMap::new())
-            + model.functions.iter().map(|f| count(&f.nodes, &HashMap::new())).sum::<usize>();
+        let written = count(&model.graph.nodes, &HashMap::default())
+            + model.functions.iter().map(|f| count(&f.nodes, &HashMap::default())).sum::<usize>();
         let limit = NODES.max(written.saturating_mul(TIMES));
         let unfolded = count(&model.graph.nodes, &sizes);
         let own = |f: &Function| (norm_domain(&f.domain).to_string(), f.name.to_string(), f.overload.to_string());

@@ -14,12 +14,12 @@ use crate::backend::{
 };
 use crate::device::SharedMemory;
 use crate::frontend::onnx::{self, External};
+use crate::hash::HashMap;
 use crate::model::{DataType, Model};
 use crate::sys::memory::physical_bytes;
 use crate::{Result, bail, err};
 use bytes::Bytes;
 use serde_json::json;
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 /// Section with the graph, an ONNX message whose larger tensors lie in the other section.
@@ -89,7 +89,7 @@ impl CpuEngine {
 
     /// Loads what [`LoadedEngine::sections`] wrote.
     pub fn load(sections: &SectionReader, options: &LoadOptions) -> Result<CpuEngine> {
-        let weights = HashMap::from([(LOCATION.to_string(), sections.get(WEIGHTS)?.clone())]);
+        let weights = HashMap::from_iter([(LOCATION.to_string(), sections.get(WEIGHTS)?.clone())]);
         let graph = sections.get(MODEL)?.clone();
         let model = onnx::load_bytes(graph, External::Memory(&weights), &onnx::LoadOptions::default())
             .map_err(|e| e.context("the engine's model"))?;

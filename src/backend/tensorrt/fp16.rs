@@ -2,10 +2,10 @@
 
 use super::{layers, weak};
 use crate::device::Device;
+use crate::hash::HashMap;
 use crate::model::Model;
 use crate::sys::tensorrt::{Api, Network, PlanOnDevice, TypedLayer};
 use crate::{Result, bail};
-use std::collections::HashMap;
 
 /// How many layers a message lists.
 const SHOWN: usize = 8;
@@ -76,7 +76,8 @@ mod tests {
             outputs: vec![Edge { id: 1, name: output.into(), dtype: dtype.into(), is_shape: false }],
         };
         let layers = [layer("good", "a", "HALF"), layer("wide", "b", "FLOAT"), layer("as the model", "c", "FLOAT")];
-        let types = [("a", "HALF"), ("b", "HALF"), ("c", "FLOAT")].map(|(n, t)| (n.to_string(), t)).into();
+        let types =
+            [("a", "HALF"), ("b", "HALF"), ("c", "FLOAT")].map(|(n, t)| (n.to_string(), t)).into_iter().collect();
         assert_eq!(widened(&layers, &types), ["wide"]);
         refuse(&[]).unwrap();
         assert!(refuse(&["wide"]).unwrap_err().message().contains("1 layers run in float"));

@@ -1,9 +1,9 @@
 //! What the engine's inspector says, read: which layers run in half, and which in float. Only an engine that was built with
 //! the verbosity "detailed" says it.
 
+use crate::hash::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::HashMap;
 
 /// How many float layers a summary names.
 const SHOWN: usize = 64;
@@ -139,9 +139,9 @@ mod tests {
         let found = precision(&inspected).unwrap();
         assert_eq!((found.layers, found.half, found.float, found.other, found.unknown), (5, 1, 1, 1, 2));
         assert_eq!(found.float_layers, ["b"]);
-        let types = [("x", "HALF"), ("y", "HALF")].map(|(n, t)| (n.to_string(), t)).into();
+        let types = [("x", "HALF"), ("y", "HALF")].map(|(n, t)| (n.to_string(), t)).into_iter().collect();
         assert_eq!(widened(&inspected, &types), ["b"]);
-        assert_eq!(widened(&inspected, &HashMap::new()), Vec::<String>::new());
+        assert_eq!(widened(&inspected, &HashMap::default()), Vec::<String>::new());
         assert_eq!(precision(&json!({ "not_inspected": "no driver" })), None);
     }
 }

@@ -4,11 +4,11 @@
 //! The parser names tensors after the model's values. Tensors of layers that it inserts itself have names of their own; they
 //! get the type of what they lead to, else of what they come from.
 
+use crate::hash::HashMap;
 use crate::model::infer::{self, Typing};
 use crate::model::{DataType, Graph, Model};
 use crate::sys::tensorrt::{Config, Network, TypedLayer};
 use crate::{Result, bail};
-use std::collections::HashMap;
 
 /// Kinds of layers whose output type says all: a precision beside it would be a second constraint on a mere change of type,
 /// or on data.
@@ -78,7 +78,7 @@ fn set_boundary(model: &Model, network: &Network) -> Result<()> {
 /// TensorRT's names of the float types of the model's values, of all scopes. Where scopes use a name with different types,
 /// the name is left out.
 pub(super) fn value_types(model: &Model) -> Result<HashMap<String, &'static str>> {
-    let mut all = HashMap::new();
+    let mut all = HashMap::default();
     collect(&infer::infer_known(model)?, &mut all);
     if let Some((name, _)) = all.iter().find(|(_, t)| **t == Some(DataType::Bfloat16)) {
         bail!(
@@ -149,7 +149,7 @@ fn wishes(layers: &[TypedLayer], types: &HashMap<String, &'static str>) -> Vec<W
 
 /// The float type of every tensor, by its number.
 fn tensor_types(layers: &[TypedLayer], types: &HashMap<String, &'static str>) -> HashMap<usize, &'static str> {
-    let mut known: HashMap<usize, &'static str> = HashMap::new();
+    let mut known: HashMap<usize, &'static str> = HashMap::default();
     for edge in layers.iter().flat_map(|l| l.inputs.iter().chain(&l.outputs)) {
         if let Some(dtype) = types.get(&edge.name) {
             known.insert(edge.id, dtype);
@@ -214,7 +214,7 @@ mod tests {
             layer("ACTIVATION", vec![edge(3, "y", "FLOAT")], vec![edge(10, "(Unnamed Layer* 6)", "FLOAT")]),
         ];
         let types = [("x", "HALF"), ("y", "HALF"), ("wide", "FLOAT"), ("z", "FLOAT"), ("v", "FLOAT")];
-        let types = types.map(|(n, t)| (n.to_string(), t)).into();
+        let types = types.map(|(n, t)| (n.to_string(), t)).into_iter().collect();
         let wish =
             |layer, precision, outputs: &[(usize, &'static str)]| Wish { layer, precision, outputs: outputs.into() };
         assert_eq!(
@@ -235,7 +235,7 @@ mod tests {
     fn layers_whose_outputs_are_shapes_are_left_alone() {
         let shape = Edge { is_shape: true, ..edge(2, "scale", "FLOAT") };
         let layers = [layer("ELEMENTWISE", vec![edge(1, "x", "FLOAT")], vec![shape])];
-        let types = [("scale".to_string(), "HALF")].into();
+        let types = [("scale".to_string(), "HALF")].into_iter().collect();
         assert_eq!(wishes(&layers, &types), []);
     }
 }

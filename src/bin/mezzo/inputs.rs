@@ -4,8 +4,8 @@ use crate::load::{self, Source};
 use crate::{npy, output};
 use mezzo::backend::{IoDim, IoInfo, TensorValue, Value};
 use mezzo::engine::{parse_dims, random_inputs};
+use mezzo::hash::HashMap;
 use mezzo::{Result, bail, err};
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Where the values come from.
@@ -64,7 +64,7 @@ impl InputArgs {
     /// A value for every input of `ios`. Without a seed of the user's, inputs without a file get random values from
     /// `default_seed`, or are an error where there is none.
     pub fn gather(&self, ios: &[IoInfo], default_seed: Option<u64>) -> Result<Inputs> {
-        let mut given: HashMap<&str, Value> = HashMap::new();
+        let mut given: HashMap<&str, Value> = HashMap::default();
         for text in &self.files {
             let (io, file) = assignment(text, ios, "--input", "NAME=FILE.npy")?;
             let value = from_file(io, Path::new(file))?;
@@ -97,7 +97,7 @@ impl InputArgs {
 
     /// The shapes that the user gives.
     fn shapes(&self, ios: &[IoInfo], given: &HashMap<&str, Value>) -> Result<HashMap<String, Vec<usize>>> {
-        let mut shapes = HashMap::new();
+        let mut shapes = HashMap::default();
         for text in &self.source.input_shape {
             let (io, shape) = assignment(text, ios, "--input-shape", "NAME=1x3x224x224")?;
             if given.contains_key(&*io.name) {
@@ -167,7 +167,7 @@ fn fit(io: &IoInfo, tensor: TensorValue, want: mezzo::model::DataType, path: &Pa
 
 /// Gives the inputs without a shape one that agrees with the others': equal names of dimensions are equal sizes.
 fn complete(shapes: &mut HashMap<String, Vec<usize>>, ios: &[IoInfo], given: &HashMap<&str, Value>) {
-    let mut sizes: HashMap<&str, usize> = HashMap::new();
+    let mut sizes: HashMap<&str, usize> = HashMap::default();
     for io in ios {
         let dims = match given.get(&*io.name) {
             Some(Value::Tensor(t)) => t.dims(),

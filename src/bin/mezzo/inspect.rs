@@ -8,9 +8,10 @@ use mezzo::Result;
 use mezzo::backend::cpu::has_operator;
 use mezzo::backend::{IoDim, IoInfo};
 use mezzo::engine::Engine;
+use mezzo::hash::HashSet;
 use mezzo::model::{AttributeValue, DataType, Function, Graph, Model, Name, Node, OpsetId, SparseTensor, Tensor};
 use serde_json::{Map, Value as Json, json};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Describe a model or an engine: inputs, outputs, operators, constants

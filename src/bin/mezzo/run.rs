@@ -7,11 +7,11 @@ use crate::{load, npy, output};
 use mezzo::backend::{IoInfo, RunControl, Value};
 use mezzo::engine::Context;
 use mezzo::error::Error;
+use mezzo::hash::HashMap;
 use mezzo::model::DataType;
 use mezzo::sys::atomic_file::commit_all;
 use mezzo::{Result, bail};
 use serde_json::{Value as Json, json};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Run a model or an engine on inputs, and write its outputs as .npy files
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// A path for every output; two outputs of one file name are an error.
 fn output_files(folder: &Path, outputs: &[IoInfo]) -> Result<Vec<PathBuf>> {
-    let mut taken: HashMap<String, &str> = HashMap::new();
+    let mut taken: HashMap<String, &str> = HashMap::default();
     let mut files = Vec::new();
     for io in outputs {
         let file = file_name(&io.name);

@@ -1,10 +1,10 @@
 //! Tensor data that stands outside the model file.
 
 use super::External;
+use crate::hash::HashMap;
 use crate::sys::map;
 use crate::{Error, Result, bail, err};
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 /// Finds external data; opens and maps each file once.
@@ -58,7 +58,7 @@ fn number(key: &str, value: &str) -> Result<u64> {
 impl<'a> Store<'a> {
     /// A store over `source`; files of `map_from` bytes and more are mapped.
     pub fn new(source: External<'a>, map_from: u64) -> Self {
-        Store { source, map_from, root: None, files: HashMap::new(), paths: HashMap::new() }
+        Store { source, map_from, root: None, files: HashMap::default(), paths: HashMap::default() }
     }
 
     /// The bytes at `place`; `need` is what the tensor's type and shape ask for.

@@ -18,12 +18,12 @@ mod tests;
 mod wire;
 mod write;
 
+use crate::hash::HashMap;
 use crate::model::{Model, Tensor, order, validate};
 use crate::sys::map;
 use crate::{Result, err};
 use bytes::Bytes;
 use prost::Message;
-use std::collections::HashMap;
 use std::path::Path;
 
 /// When files are memory-mapped instead of read. A mapped file must not be changed in place while a model, or anything

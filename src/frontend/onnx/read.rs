@@ -8,6 +8,7 @@ use super::proto::{
     TypeProtoValue, ValueInfoProto,
 };
 use super::read_tensor;
+use crate::hash::{HashMap, HashSet};
 use crate::model::graph::norm_domain;
 use crate::model::{
     Attribute, AttributeValue, DataType, Dim, DimValue, Function, Graph, Model, Name, NamedTensor, Node, OpsetId,
@@ -15,14 +16,13 @@ use crate::model::{
 };
 use crate::{Result, bail, err};
 use prost::Message;
-use std::collections::{HashMap, HashSet};
 
 /// Oldest operator set of ai.onnx that is read.
 const MIN_OPSET: i64 = 7;
 
 /// The model; external data comes from `store`.
 pub fn read(proto: ModelProto, store: Store) -> Result<Model> {
-    Reader { names: HashSet::new(), store }.model(proto)
+    Reader { names: HashSet::default(), store }.model(proto)
 }
 
 struct Reader<'a> {
@@ -108,7 +108,7 @@ impl Reader<'_> {
     }
 
     fn opsets(&mut self, imports: Vec<OperatorSetIdProto>) -> Result<Vec<OpsetId>> {
-        let mut versions: HashMap<Name, i64> = HashMap::new();
+        let mut versions: HashMap<Name, i64> = HashMap::default();
         let mut out = Vec::with_capacity(imports.len());
         for o in imports {
             let id = OpsetId { domain: self.or_empty(o.domain), version: o.version.unwrap_or(0) };

@@ -3,13 +3,13 @@
 
 use super::wire::Writer;
 use crate::Result;
+use crate::hash::HashMap;
 use crate::model::graph::NamedTensor;
 use crate::model::tensor::SourceKey;
 use crate::model::{
     Attribute, AttributeValue, DataType, Dim, DimValue, Function, Graph, Model, Name, Node, OpsetId, Shape,
     SparseTensor, Tensor, TypeKind, ValueInfo, ValueType,
 };
-use std::collections::HashMap;
 
 /// Tensors whose data stands outside the message.
 #[derive(Default)]

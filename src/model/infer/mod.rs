@@ -12,9 +12,9 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+use crate::hash::{HashMap, HashSet};
 use crate::model::{DataType, Model, Name, ValueType};
 use crate::{Result, bail};
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// How many nodes a message lists.
@@ -88,7 +88,7 @@ pub fn check_declared(model: &Model, declarations: &Declarations) -> Result<()> 
 fn refuse_unknown(unknown: &[(String, Name)]) -> Result<()> {
     // Outputs of one node stand together; a function's body may be met several times.
     let mut nodes: Vec<(&str, Vec<&str>)> = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     for (label, output) in unknown.iter().filter(|u| seen.insert(*u)) {
         match nodes.last_mut() {
             Some((last, outputs)) if *last == label => outputs.push(output),

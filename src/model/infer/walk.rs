@@ -1,13 +1,13 @@
 //! The walk over graphs and functions.
 
 use super::{Declarations, Typing, control, edges, outputs, same_type};
+use crate::hash::HashMap;
 use crate::model::graph::find_opset;
 use crate::model::schema::{self, ParamOption, ParamType, Schema};
 use crate::model::{
     AttributeValue, DataType, Dim, Function, Graph, Model, Name, Node, OpsetId, Shape, TypeKind, ValueInfo, ValueType,
 };
 use crate::{Result, bail, err};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Subgraphs and function calls nested deeper than this are refused; the walk recurses over them.
@@ -91,7 +91,7 @@ impl<'m> Walk<'m> {
             model,
             declarations,
             functions,
-            called: HashMap::new(),
+            called: HashMap::default(),
             called_nodes: 0,
             strict,
             depth: 0,
@@ -128,7 +128,7 @@ impl<'m> Walk<'m> {
         given: &[Option<ValueType>],
     ) -> Result<(Typing, Vec<Option<ValueType>>)> {
         self.enter("a graph")?;
-        let mut scope = Scope { values: HashMap::new(), outer, imports, attributes };
+        let mut scope = Scope { values: HashMap::default(), outer, imports, attributes };
         for init in &graph.initializers {
             let shape = known_shape(init.tensor.dims());
             scope.values.insert(init.name.clone(), ValueType::tensor(init.tensor.dtype(), shape));
@@ -359,7 +359,7 @@ impl<'m> Walk<'m> {
                 node.label()
             );
         }
-        let mut values = HashMap::new();
+        let mut values = HashMap::default();
         for (name, ty) in function.inputs.iter().zip(inputs) {
             if let Some(ty) = ty {
                 values.insert(name.clone(), strip_shape(ty));

@@ -10,7 +10,7 @@ mod set;
 pub use set::TypeSet;
 
 use super::graph::norm_domain;
-use std::collections::HashMap;
+use crate::hash::HashMap;
 use std::sync::OnceLock;
 
 /// One version of an operator.
@@ -135,7 +135,7 @@ fn table() -> &'static Table {
 /// Reads the table. It is part of the program: whatever is wrong with it is a bug that the first test finds.
 fn parse(text: &'static str) -> Table {
     let mut sets = Vec::new();
-    let mut table = Table::new();
+    let mut table = Table::default();
     let mut domain = "";
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         if let Some(hex) = line.strip_prefix('=') {

@@ -23,8 +23,8 @@ mod tests;
 
 use super::graph::norm_domain;
 use super::{Model, Name};
+use crate::hash::HashSet;
 use crate::{Result, bail};
-use std::collections::HashSet;
 use step::Step;
 
 /// The oldest and the newest version of ai.onnx that are known.

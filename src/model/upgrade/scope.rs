@@ -1,9 +1,9 @@
 //! What is known of the values that a graph's nodes see.
 
 use super::ranks::{self, Rank};
+use crate::hash::HashMap;
 use crate::model::infer::Typing;
 use crate::model::{AttributeValue, DataType, Dim, Function, Graph, Initializer, Name, Node, Shape, Tensor, ValueType};
-use std::collections::HashMap;
 
 /// A graph or a function's body, with the graphs around it.
 pub(super) struct Scope<'a> {
@@ -54,7 +54,7 @@ impl<'a> Body<'a> {
 
 impl<'a> Scope<'a> {
     pub fn new(body: Body<'a>, typings: Vec<&'a Typing>, outer: Option<&'a Scope<'a>>, with_ranks: bool) -> Scope<'a> {
-        let mut scope = Scope { body, typings, outer, ranks: HashMap::new(), with_ranks };
+        let mut scope = Scope { body, typings, outer, ranks: HashMap::default(), with_ranks };
         if with_ranks {
             ranks::infer(&mut scope);
         }

@@ -5,10 +5,10 @@ use super::context::Context;
 use super::scope::{Body, Scope};
 use super::softmax;
 use crate::Result;
+use crate::hash::{HashMap, HashSet};
 use crate::model::infer::{Typing, infer_known};
 use crate::model::names::Taken;
 use crate::model::{AttributeValue, Graph, Initializer, Model, Node};
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The step from version `from` to the next.
@@ -39,7 +39,7 @@ impl Step<'_> {
             let scope = Scope::new(Body::Graph(&model.graph), vec![&typing], None, ranks);
             new.graph = self.graph(&model.graph, &scope, &mut Taken::of_graph(&model.graph));
         }
-        let mut calls = Calls { model, found: HashMap::new(), seen: HashSet::new() };
+        let mut calls = Calls { model, found: HashMap::default(), seen: HashSet::default() };
         calls.collect(&model.graph.nodes, &typing);
         for &i in &functions {
             let function = &model.functions[i];

@@ -5,8 +5,8 @@ use super::device::Device;
 use super::driver::{DevicePointer, Handle};
 use super::stream::StreamHandle;
 use crate::Result;
+use crate::hash::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::ptr;
 
@@ -97,7 +97,7 @@ impl Conversion {
     fn function(self, device: &'static Device) -> Result<Handle> {
         static FUNCTIONS: Mutex<Option<HashMap<(usize, Conversion), usize>>> = Mutex::new(None);
         let mut functions = FUNCTIONS.lock();
-        let functions = functions.get_or_insert_with(HashMap::new);
+        let functions = functions.get_or_insert_with(HashMap::default);
         if let Some(function) = functions.get(&(device.ordinal(), self)) {
             return Ok(ptr::with_exposed_provenance_mut(*function));
         }

@@ -112,7 +112,7 @@ mod tests {
         for native in [8501, 8503, 8601, 100_001, 100_800, 100_900, 101_600, 110_000, 110_400, 10_300, 10_500, 10_701] {
             let (family, version) = at(native);
             let slots = Slots::new(family, &version);
-            let mut seen = std::collections::HashMap::new();
+            let mut seen = crate::hash::HashMap::default();
             for (row, slot) in METHODS.iter().zip(slots.0) {
                 let class = row.name.split("::").next();
                 if let (Some(slot), false) = (slot, row.name.contains('~'))

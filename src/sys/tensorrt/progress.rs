@@ -4,8 +4,8 @@ use super::client::{InterfaceInfo, Table, api_language, guard, keep};
 use super::lookup::Slots;
 use super::tables::Method;
 use crate::Result;
+use crate::hash::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 

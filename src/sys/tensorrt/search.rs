@@ -1,6 +1,7 @@
 //! Where the libraries are looked for.
 
 use super::version::Flavour;
+use crate::sort::sort_by;
 use std::path::{Path, PathBuf};
 
 /// The environment variable with files or folders, separated as in PATH.
@@ -85,7 +86,7 @@ pub fn libraries_at(place: &Path, stem: &str) -> Result<Vec<PathBuf>, String> {
             Some((file_version(&path, stem)?, path))
         })
         .collect();
-    files.sort_by(|a, b| b.cmp(a));
+    sort_by(&mut files, |a, b| b.cmp(a));
     // Links to the same file are one candidate.
     let mut seen = Vec::new();
     files.retain(|(_, path)| {

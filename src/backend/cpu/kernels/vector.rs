@@ -91,6 +91,9 @@ pub fn dispatch_single(work: impl SingleWork) {
             // SAFETY: the features have just been checked.
             return unsafe { single_with_avx2(work) };
         }
+        if allowed::<Sse>() {
+            return work.run::<Sse>();
+        }
     }
     work.run::<Plain<f32>>();
 }
@@ -136,6 +139,9 @@ impl Dispatch for f32 {
                 // SAFETY: the features have just been checked.
                 return unsafe { with_avx2(work) };
             }
+            if allowed::<Sse>() {
+                return work.run::<Sse>();
+            }
         }
         work.run::<Plain<f32>>();
     }
@@ -149,11 +155,11 @@ impl Dispatch for f64 {
 
 #[cfg(test)]
 thread_local! {
-    /// The widest vectors that a test of this thread wants, in elements.
+    /// The widest vectors that a test of this thread wants, in elements; the portable form for less than four.
     pub static WIDEST: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
 }
 
-/// True unless a test wants narrower vectors.
+/// True unless a test wants narrower vectors, so that a library for these processors has no portable form for FP32.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn allowed<X: Vector>() -> bool {
@@ -295,6 +301,10 @@ impl Single for Plain<f32> {
 }
 
 #[cfg(target_arch = "x86_64")]
+mod sse;
+#[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+pub use sse::Sse;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};

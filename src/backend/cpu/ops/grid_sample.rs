@@ -8,6 +8,7 @@ use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::cast_float;
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::tensor::Tensor;
+use crate::model::DataType::Float64;
 use crate::{Result, bail};
 
 /// The operators of this family.
@@ -66,11 +67,12 @@ fn grid_sample(cx: &NodeCx) -> Built {
         let mut dims = grid.dims()[..rank + 1].to_vec();
         dims.push(x.dims()[1]);
         let data = channels_last(cx, x)?;
-        let positions = cast_float(cx, grid, computing(grid.dtype(), "a grid")?)?;
+        // Both in one type: FP64 if either is.
+        let wide = if data.dtype() == Float64 { Float64 } else { computing(grid.dtype(), "a grid")? };
+        let (data, positions) = (cast_float(cx, &data, wide)?, cast_float(cx, grid, wide)?);
         let mut y = Tensor::new(cx.pool, data.dtype(), dims)?;
         if !y.is_empty() {
-            with_wide!(data.dtype(), F => with_wide!(positions.dtype(), G =>
-                sampler.run::<F, G>(cx, &data, &positions, y.slice_mut()?)?));
+            with_wide!(wide, F => sampler.run::<F>(cx, &data, &positions, y.slice_mut()?)?);
         }
         channels_second(cx, &y, x.dtype())
     })
@@ -78,11 +80,11 @@ fn grid_sample(cx: &NodeCx) -> Built {
 
 impl Sampler {
     /// Reads at each position; data and output have their channels last.
-    fn run<F: Float, G: Float>(&self, cx: &Cx, data: &Tensor, grid: &Tensor, y: &mut [F]) -> Result<()> {
+    fn run<F: Float>(&self, cx: &Cx, data: &Tensor, grid: &Tensor, y: &mut [F]) -> Result<()> {
         let rank = data.rank() - 2;
         let (sizes, channels) = (&data.dims()[1..=rank], data.dims()[rank + 1]);
         let (inside, outside): (usize, usize) = (sizes.iter().product(), grid.dims()[1..=rank].iter().product());
-        let (from, positions) = (data.slice::<F>()?, grid.slice::<G>()?);
+        let (from, positions) = (data.slice::<F>()?, grid.slice::<F>()?);
         let per_position = 4usize.pow(rank.min(8) as u32) * channels;
         let at_once = (4096 / channels).max(1);
         let work = y.len().saturating_mul(per_position);
@@ -107,12 +109,12 @@ impl Sampler {
     }
 
     /// Elements of one dimension that a coordinate from -1 to 1 reads.
-    fn taps<F: Float, G: Float>(&self, v: G, size: usize, out: &mut Vec<(Option<usize>, F)>) {
-        let n = G::of(size as f64);
-        let two = G::ONE + G::ONE;
+    fn taps<F: Float>(&self, v: F, size: usize, out: &mut Vec<(Option<usize>, F)>) {
+        let n = F::of(size as f64);
+        let two = F::ONE + F::ONE;
         let mut v = match self.align {
-            true => (v + G::ONE) / two * (n - G::ONE),
-            false => ((v + G::ONE) * n - G::ONE) / two,
+            true => (v + F::ONE) / two * (n - F::ONE),
+            false => ((v + F::ONE) * n - F::ONE) / two,
         };
         if self.mode == Mode::Nearest {
             v = v.round_even();

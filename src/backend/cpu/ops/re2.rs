@@ -1,6 +1,9 @@
 //! RE2's syntax for the `regex` crate. Both are engines without backtracking and mostly spell things alike; where they do
 //! not, the pattern is rewritten: RE2's `\d`, `\w`, `\s` and `\b` are ASCII, its classes know no set operations, a `{` that
 //! starts no repetition stands for itself, any punctuation may be escaped, and there are `\Q...\E`, `\C` and octal escapes.
+//! `(?i)` never reaches the engine: letters and classes are written out with all that they stand for.
+
+mod fold;
 
 use crate::{Result, err};
 use regex::bytes::Regex;
@@ -9,13 +12,18 @@ use std::fmt::Write;
 /// A pattern that matches whole strings.
 pub fn full_match(pattern: &str) -> Result<Regex> {
     let bad = |why: &str| err!(InvalidModel, "the pattern '{pattern}' is not valid RE2 syntax: {why}");
-    let inner = Translator { rest: pattern, out: String::new() }.run().map_err(&bad)?;
+    let translator = Translator { rest: pattern, out: String::new(), fold: false, outer: vec![] };
+    let inner = translator.run().map_err(&bad)?;
     Regex::new(&format!(r"\A(?:{inner})\z")).map_err(|e| bad(&e.to_string()))
 }
 
 struct Translator<'a> {
     rest: &'a str,
     out: String,
+    /// `(?i)` is on here.
+    fold: bool,
+    /// Whether it is on around each open group.
+    outer: Vec<bool>,
 }
 
 type Step<T> = std::result::Result<T, &'static str>;
@@ -55,16 +63,60 @@ impl<'a> Translator<'a> {
         Some(found)
     }
 
+    /// A character outside classes.
     fn literal(&mut self, c: char) {
-        let _ = write!(self.out, "\\x{{{:X}}}", u32::from(c));
+        let mut alike = fold::of_letter(c).filter(|_| self.fold).peekable();
+        if alike.peek().is_none() {
+            return self.out.push_str(&escaped(c));
+        }
+        self.out.push('[');
+        alike.for_each(|c| self.out.push_str(&escaped(c)));
+        self.out.push(']');
     }
 
     fn class(&mut self, inside: &str, negated: bool) {
-        let _ = write!(self.out, "[{}{inside}]", if negated { "^" } else { "" });
+        let _ = write!(self.out, "[{}{inside}", if negated { "^" } else { "" });
+        if self.fold {
+            // A class that is negated lacks what its members stand for.
+            fold::missing_in(inside).into_iter().for_each(|c| self.out.push_str(&escaped(c)));
+        }
+        self.out.push(']');
     }
 
     fn unicode(&mut self, name: &str, negated: bool) {
-        let _ = write!(self.out, "\\{}{{{name}}}", if negated { 'P' } else { 'p' });
+        self.class(&format!("\\p{{{name}}}"), negated);
+    }
+
+    /// What follows an opening parenthesis: the name of a group or flags.
+    fn group(&mut self) -> Step<()> {
+        let outer = self.fold;
+        self.out.push('(');
+        if self.eat("?P<") || self.eat("?<") {
+            let name = self.until(">").ok_or("a group's name has no end")?;
+            let _ = write!(self.out, "?P<{name}>");
+        }
+        if !self.eat("?") {
+            self.outer.push(outer);
+            return Ok(());
+        }
+        self.out.pop();
+        let (mut on, mut off, mut sign) = (String::new(), String::new(), true);
+        let end = loop {
+            match self.next().ok_or("a group has no end")? {
+                'i' => self.fold = sign,
+                '-' if sign => sign = false,
+                c @ ('m' | 's' | 'U') => if sign { &mut on } else { &mut off }.push(c),
+                end @ (':' | ')') => break end,
+                _ => return Err("a group has an unknown flag"),
+            }
+        };
+        if end == ':' {
+            self.outer.push(outer);
+        }
+        if end == ':' || !on.is_empty() || !off.is_empty() {
+            let _ = write!(self.out, "(?{on}{}{off}{end}", if off.is_empty() { "" } else { "-" });
+        }
+        Ok(())
     }
 
     fn run(mut self) -> Step<String> {
@@ -87,6 +139,13 @@ impl<'a> Translator<'a> {
                     }
                 },
                 '[' => self.brackets()?,
+                '(' => self.group()?,
+                ')' => {
+                    // One too many is refused by the engine.
+                    self.fold = self.outer.pop().unwrap_or(false);
+                    self.out.push(')');
+                }
+                c if self.fold && c.is_alphabetic() => self.literal(c),
                 '{' if !is_repetition(self.rest) => self.out.push_str("\\{"),
                 ']' => self.out.push_str("\\]"),
                 c => self.out.push(c),
@@ -161,9 +220,13 @@ impl<'a> Translator<'a> {
         if self.eat("^") {
             self.out.push('^');
         }
-        let mut first = true;
+        let (mut first, start) = (true, self.out.len());
         loop {
             if !std::mem::take(&mut first) && self.eat("]") {
+                if self.fold {
+                    let missing = fold::missing_in(&self.out[start..]);
+                    missing.into_iter().for_each(|c| self.out.push_str(&escaped(c)));
+                }
                 self.out.push(']');
                 return Ok(());
             }
@@ -176,13 +239,13 @@ impl<'a> Translator<'a> {
                 continue;
             }
             let Some(low) = self.item().ok_or(OPEN)?? else { continue };
-            self.literal(low);
+            self.out.push_str(&escaped(low));
             let mut ahead = self.rest.chars();
             if ahead.next() == Some('-') && ahead.next().is_some_and(|c| c != ']') {
                 self.next();
                 let high = self.item().ok_or(OPEN)??.ok_or("a range ends in a class")?;
                 self.out.push('-');
-                self.literal(high);
+                self.out.push_str(&escaped(high));
             }
         }
     }
@@ -206,6 +269,11 @@ impl<'a> Translator<'a> {
             Escape::Outside(_) => Err("an escape has no meaning in a class"),
         }))
     }
+}
+
+/// A character as itself, in and outside classes.
+fn escaped(c: char) -> String {
+    format!("\\x{{{:X}}}", u32::from(c))
 }
 
 /// True if this, after a `{`, says how often something is repeated.
@@ -241,6 +309,15 @@ mod tests {
             (r"\101\x42\x{43}", vec!["ABC"], vec!["abc"]),
             (r"\pL\p{Greek}\p{^Lu}\PN", vec!["éλaa"], vec!["1λaa", "éaaa", "éλAa", "éλa1"]),
             (r"(?i)straße", vec!["STRAßE"], vec!["STRASSE"]),
+            (r"(?i)[^k]", vec!["s"], vec!["K", "\u{212A}"]),
+            (r"(?i)[s-t]\w+", vec!["ſK", "S\u{212A}"], vec!["ſ-", "r1"]),
+            (r"(?i)\W", vec!["-"], vec!["ſ", "k"]),
+            (r"(?i)\p{Lu}\PL[^\pN]", vec!["a1b", "Ä-ä"], vec!["aaa", "aa1"]),
+            (r"(?i)[[:upper:]_]+", vec!["aB_ſ"], vec!["1"]),
+            (r"a((?i)b)c(?i:d|é)e", vec!["abcde", "aBcDe", "abcÉe"], vec!["Abcde", "abCde", "abcdE"]),
+            (r"(?i)a(?-i)b(?is:c.)(?P<na>d)", vec!["AbC\nd", "abcxd"], vec!["aBcxd", "abcxD", "abcx\n"]),
+            (r"(?i)\Qσ.\E{2}\x{df}", vec!["Σ..ß", "ς..ẞ"], vec!["σ.σ.ß", "σaaß"]),
+            (r"(?i:a)(?U)(b)(?m-s)$", vec!["Ab"], vec!["aB"]),
             (r"a\b.\B.", vec!["a-é"], vec!["a-b"]),
             (r"(?P<x>a)(?s:.)", vec!["a\n"], vec!["a"]),
             (r".", vec!["é"], vec!["\n"]),
@@ -255,7 +332,23 @@ mod tests {
                 assert!(!re.is_match(s.as_bytes()), "{pattern} {s}");
             }
         }
-        for wrong in [r"(", r"a\", r"\1", r"[a", r"[b-a]", r"\y", r"\x{110000}", r"*", r"(?=a)"] {
+        for wrong in [
+            r"(",
+            r"a\",
+            r"\1",
+            r"[a",
+            r"[b-a]",
+            r"\y",
+            r"\x{110000}",
+            r"*",
+            r"(?=a)",
+            r"(?x)a",
+            r"(?i",
+            r"(?i)(",
+            r"a)",
+            r"(?i)[b-a]",
+            r"(?i)\p{No such}",
+        ] {
             let e = full_match(wrong).unwrap_err();
             assert!(e.message().contains("RE2"), "{wrong}: {e}");
         }

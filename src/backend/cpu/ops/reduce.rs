@@ -1,7 +1,8 @@
 //! Reductions over axes, ArgMax and ArgMin, CumSum.
 
 use super::axes::{around, axes, axis};
-use super::wide::{widest, with_widest};
+use super::cast::cast;
+use super::wide::{widest, with_wide, with_widest};
 use super::{Built, Entry, Inputs, Kernel, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
@@ -10,8 +11,8 @@ use crate::backend::cpu::kernels::rows::sum;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
-use crate::model::DataType::{self, Bool, Int64};
-use crate::{Result, bail, with_float, with_integer};
+use crate::model::DataType::{Bool, Int64};
+use crate::{Result, bail, with_float, with_integer, with_wide_integer};
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[
@@ -155,9 +156,17 @@ fn run(cx: &Cx, kind: Kind, x: &Tensor, over: &[usize]) -> Result<Tensor> {
         t if t.is_float() => {
             with_float!(t, T => floats::<T>(cx, kind, &x, n, inner, &mut y)?, else o => return Err(refuse("Reduce", o)))
         }
-        Bool if matches!(kind, Kind::Max | Kind::Min) => integers::<u8>(cx, kind, &x, n, inner, &mut y)?,
         t => {
-            with_integer!(t, T => integers::<T>(cx, kind, &x, n, inner, &mut y)?, else o => return Err(refuse("Reduce", o)))
+            let ends = match t {
+                Bool if matches!(kind, Kind::Max | Kind::Min) => [0, 1],
+                _ => with_integer!(t, T => [i128::MIN, i128::MAX].map(|v| T::saturate(v).wide()),
+                                   else other => return Err(refuse("Reduce", other))),
+            };
+            let x = widest(cx, &x)?;
+            let mut wide = Tensor::new(cx.pool, x.dtype(), y.dims().to_vec())?;
+            with_wide_integer!(x.dtype(), T => integers::<T>(cx, kind, &x, [n, inner], ends, &mut wide)?,
+                               else other => return Err(refuse("Reduce", other)));
+            y = cast(cx, &wide, t, true)?;
         }
     }
     Ok(y)
@@ -289,12 +298,21 @@ fn line<F: Float>(kind: Kind, values: &[F]) -> F {
     finish(kind, total, values.len(), base)
 }
 
-fn integers<T: Integer>(cx: &Cx, kind: Kind, x: &Tensor, n: usize, inner: usize, y: &mut Tensor) -> Result<()> {
+/// `ends` are the smallest and the largest number of the type that was widened.
+fn integers<T: Integer>(
+    cx: &Cx,
+    kind: Kind,
+    x: &Tensor,
+    [n, inner]: [usize; 2],
+    ends: [i128; 2],
+    y: &mut Tensor,
+) -> Result<()> {
     let data = x.slice::<T>()?;
     if n == 0 && kind == Kind::Mean {
         bail!(Execution, "the mean of no integers is a division by zero");
     }
-    let float = |f: fn(f64) -> f64, v: i128| T::saturate(f(v as f64) as i128);
+    let saturate = |v: i128| T::wrap(v.clamp(ends[0], ends[1]));
+    let float = |f: fn(f64) -> f64, v: i128| saturate(f(v as f64) as i128);
     let work = x.len() * 4;
     cx.threads.pieces(y.slice_mut::<T>()?, inner, work, |o, out| {
         for (k, out) in out.iter_mut().enumerate() {
@@ -303,17 +321,17 @@ fn integers<T: Integer>(cx: &Cx, kind: Kind, x: &Tensor, n: usize, inner: usize,
                 Kind::Sum => T::wrap(values.sum()),
                 Kind::Mean => T::wrap(values.sum::<i128>() / n as i128),
                 // The extremes of nothing are the ends of the type's range.
-                Kind::Max => values.max().map_or(T::saturate(i128::MIN), T::wrap),
-                Kind::Min => values.min().map_or(T::saturate(i128::MAX), T::wrap),
+                Kind::Max => values.max().map_or(T::wrap(ends[0]), T::wrap),
+                Kind::Min => values.min().map_or(T::wrap(ends[1]), T::wrap),
                 Kind::Prod => T::wrap(values.fold(1, |a: i128, b| a.wrapping_mul(b))),
                 Kind::L1 => T::wrap(values.fold(0, |a, b| a + b.abs())),
                 // Exact where 128 bits hold it; two squares of 64-bit numbers may be more.
                 Kind::L2 => match values.clone().try_fold(0i128, |a, b| a.checked_add(b.checked_mul(b)?)) {
                     Some(sum) => float(f64::sqrt, sum),
-                    None => T::saturate(values.map(|v| (v as f64).powi(2)).sum::<f64>().sqrt() as i128),
+                    None => saturate(values.map(|v| (v as f64).powi(2)).sum::<f64>().sqrt() as i128),
                 },
                 Kind::LogSum => float(f64::ln, values.sum::<i128>()),
-                Kind::LogSumExp => T::saturate(values.map(|v| (v as f64).exp()).sum::<f64>().ln() as i128),
+                Kind::LogSumExp => saturate(values.map(|v| (v as f64).exp()).sum::<f64>().ln() as i128),
                 Kind::SumSquare => T::wrap(values.fold(0, |a, b| a.wrapping_add(b.wrapping_mul(b)))),
             };
         }
@@ -373,27 +391,26 @@ fn cumulative(cx: &NodeCx) -> Built {
         let [at] = inputs.ints(1)?[..] else { bail!(ShapeMismatch, "its axis must be a single number") };
         let x = inputs.tensor(0)?;
         let view = around(x.dims(), axis(at, x.rank())?);
-        let mut y = Tensor::new(cx.pool, x.dtype(), x.dims().to_vec())?;
-        let ones = |t: DataType| refuse("CumSum", t);
-        match x.dtype() {
-            t if t.is_float() => with_float!(t, T => {
-                use crate::backend::cpu::kernels::math::Float;
-                type C<T> = <T as Lane>::C;
-                type Step<T> = fn(C<T>, C<T>) -> C<T>;
-                let (zero, f): (C<T>, Step<T>) =
-                    if product { (C::<T>::ONE, |a, b| a * b) } else { (C::<T>::ZERO, |a, b| a + b) };
-                scan::<T>(x, &mut y, view, exclusive, reverse, zero, f)?;
-            }, else other => return Err(ones(other))),
-            t => with_integer!(t, T => {
+        if x.dtype() == Bool {
+            return Err(refuse("CumSum", Bool));
+        }
+        let wide = widest(cx, x)?;
+        let mut y = Tensor::new(cx.pool, wide.dtype(), x.dims().to_vec())?;
+        match wide.dtype() {
+            t if t.is_float() => with_wide!(t, F => {
+                let (zero, f): (F, fn(F, F) -> F) = if product { (F::ONE, |a, b| a * b) } else { (F::ZERO, |a, b| a + b) };
+                scan::<F>(&wide, &mut y, view, exclusive, reverse, zero, f)?;
+            }),
+            t => with_wide_integer!(t, T => {
                 let (zero, f): (T, fn(T, T) -> T) = if product {
                     (T::wrap(1), |a, b| T::wrap(a.wide().wrapping_mul(b.wide())))
                 } else {
                     (T::wrap(0), |a, b| T::wrap(a.wide() + b.wide()))
                 };
-                scan::<T>(x, &mut y, view, exclusive, reverse, zero, f)?;
-            }, else other => return Err(ones(other))),
+                scan::<T>(&wide, &mut y, view, exclusive, reverse, zero, f)?;
+            }, else other => return Err(refuse("CumSum", other))),
         }
-        Ok(y)
+        cast(cx, &y, x.dtype(), true)
     })
 }
 

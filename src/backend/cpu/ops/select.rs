@@ -9,6 +9,7 @@ use crate::backend::cpu::kernels::movement::Elem;
 use crate::backend::cpu::tensor::{Tensor, count};
 use crate::backend::cpu::value::Val;
 use crate::model::DataType::{self, Bool, Int64};
+use crate::sort::sort_by;
 use crate::{Result, bail, err, with_elem, with_number};
 use std::cmp::Ordering;
 
@@ -236,7 +237,7 @@ fn unique(cx: &NodeCx) -> Built {
             }
         }
         if !sorted {
-            groups.sort_by_key(|g| g[0]);
+            sort_by(&mut groups, |a, b| a[0].cmp(&b[0]));
         }
         let first: Vec<i64> = groups.iter().map(|g| g[0] as i64).collect();
         let mut inverse = vec![0i64; count];

@@ -6,9 +6,9 @@ use crate::backend::cpu::kernels::broadcast::{self, Walk};
 use crate::backend::cpu::memory::Charge;
 use crate::backend::cpu::tensor::{Tensor, Text, count};
 use crate::backend::cpu::value::Val;
+use crate::hash::HashSet;
 use crate::model::DataType;
 use crate::{Result, bail, err};
-use std::collections::HashSet;
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[

@@ -3,9 +3,9 @@
 use super::node::integers;
 use super::{Built, Entry, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::tensor::{Tensor, Text};
+use crate::hash::HashMap;
 use crate::model::DataType;
 use crate::{Result, bail, err};
-use std::collections::HashMap;
 
 /// The operators of this family.
 pub const TABLE: &[Entry] = &[entry("TfIdfVectorizer", build)];
@@ -64,13 +64,13 @@ impl Vectorizer {
             _ => bail!(InvalidModel, "it must have one of the attributes 'pool_strings' and 'pool_int64s'"),
         };
         let (starts, places) = (list(cx, "ngram_counts")?, list(cx, "ngram_indexes")?);
-        let mut tokens = HashMap::new();
+        let mut tokens = HashMap::default();
         let mut numbered = Vec::with_capacity(pool.len());
         for token in pool {
             let next = tokens.len() as u32;
             numbered.push(*tokens.entry(token).or_insert(next));
         }
-        let mut columns = HashMap::new();
+        let mut columns = HashMap::default();
         let mut grams = 0;
         for (i, &start) in starts.iter().enumerate() {
             let end = starts.get(i + 1).copied().unwrap_or(numbered.len());

@@ -7,9 +7,10 @@ use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::ops::{self, NodeCx};
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
+use crate::hash::HashMap;
 use crate::model::{DataType, Graph, Model, Name, Node, OpsetId, ValueInfo, ValueType};
 use crate::{Error, ErrorCode, Result, bail, err};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Plans that would have more steps than this are refused; functions that call functions can grow without bound.

@@ -12,8 +12,8 @@ use crate::backend::cpu::ops::{ChannelsLast, Kernel, tensor_kernel};
 use crate::backend::cpu::threads::Threads;
 use crate::backend::cpu::value::Val;
 use crate::bail;
+use crate::hash::HashMap;
 use crate::model::{DataType, Name};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The steps (the plan's own where none are given) over turned images, with the slots and constants that they need added
@@ -35,8 +35,16 @@ pub fn turn(plan: &mut Plan, steps: Option<&[Step]>, pool: &Arc<Pool>) -> Result
     }
     let alias = (0..plan.slots).collect();
     let own = std::mem::take(&mut plan.steps);
-    let mut turning =
-        Turning { plan, pool, kept, ready, alias, images: HashMap::new(), constants: HashMap::new(), made: Vec::new() };
+    let mut turning = Turning {
+        plan,
+        pool,
+        kept,
+        ready,
+        alias,
+        images: HashMap::default(),
+        constants: HashMap::default(),
+        made: Vec::new(),
+    };
     let done = steps.unwrap_or(&own).iter().try_for_each(|step| turning.step(step));
     turning.outputs();
     let made = turning.made;

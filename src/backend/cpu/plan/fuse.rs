@@ -6,8 +6,8 @@ use super::{Source, Step};
 use crate::backend::cpu::kernels::program::{From, MAX_KEPT, Stage};
 use crate::backend::cpu::ops::along_rows::AlongRows;
 use crate::backend::cpu::ops::fused::{Fused, Part};
+use crate::hash::HashMap;
 use crate::model::DataType;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Operators of one step at most.
@@ -62,7 +62,7 @@ pub fn fuse(steps: &[Step], slots: usize, outputs: &[Source]) -> Option<Vec<Step
         }
     }
     let mut taken = vec![false; steps.len()];
-    let mut groups: HashMap<usize, (Form, Vec<usize>)> = HashMap::new();
+    let mut groups: HashMap<usize, (Form, Vec<usize>)> = HashMap::default();
     // Products first, so that an operator which several could take goes to the product.
     for form in [Form::Head, Form::Rows, Form::Chain] {
         for first in 0..steps.len() {

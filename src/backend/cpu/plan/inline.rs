@@ -1,9 +1,9 @@
 //! Calls of a model's own functions: the body's nodes take the call's place.
 
 use super::build::{Binding, Builder, MAX_DEPTH};
+use crate::hash::HashMap;
 use crate::model::{Attribute, AttributeValue, Function, Graph, Name, Node};
 use crate::{Result, bail, err};
-use std::collections::HashMap;
 
 /// Values of a function's attributes in one call.
 pub type Attributes = HashMap<Name, AttributeValue>;
@@ -32,7 +32,7 @@ pub(super) fn call(b: &mut Builder, node: &Node, function: &Function, inputs: &[
     }
     let attributes = attributes(node, function);
     let level = b.top();
-    let mut inner = HashMap::new();
+    let mut inner = HashMap::default();
     for (i, name) in function.inputs.iter().enumerate() {
         inner.insert(name.clone(), inputs.get(i).copied().unwrap_or(Binding::Absent));
     }

@@ -3,8 +3,8 @@
 
 use super::{Source, Step};
 use crate::backend::cpu::value::Val;
+use crate::hash::HashMap;
 use crate::model::{AttributeValue, DataType, Node};
-use std::collections::HashMap;
 use std::fmt::Write;
 
 /// Bytes of a constant that is compared by what it holds, not by which one it is.
@@ -39,7 +39,7 @@ pub fn once(steps: &[Step], constants: &[Val], slots: usize, outputs: &[Source])
         }
     }
     let mut alias: Vec<usize> = (0..slots).collect();
-    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut seen: HashMap<String, usize> = HashMap::default();
     let mut made = Vec::with_capacity(steps.len());
     for step in steps {
         let mut step = step.clone();

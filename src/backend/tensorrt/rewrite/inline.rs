@@ -1,11 +1,11 @@
 //! Local functions put in the place of their calls.
 
+use crate::hash::HashMap;
 use crate::model::graph::find_opset;
 use crate::model::names::Taken;
 use crate::model::upgrade::upgrade;
 use crate::model::{Attribute, AttributeValue, Function, Graph, Model, Name, Node};
 use crate::{Result, bail};
-use std::collections::HashMap;
 
 /// Calls nested deeper than this are refused.
 const MAX_DEPTH: usize = 100;
@@ -67,7 +67,7 @@ impl Inlining<'_> {
         if depth > MAX_DEPTH {
             bail!(Unsupported, "node {}: calls of local functions are nested more than {MAX_DEPTH} deep", node.label());
         }
-        let mut renaming = Renaming { names: HashMap::new(), base: base(&node), call: &node, function };
+        let mut renaming = Renaming { names: HashMap::default(), base: base(&node), call: &node, function };
         let mut ends = Vec::new();
         for (i, inner) in function.inputs.iter().enumerate() {
             renaming.names.insert(inner.clone(), node.inputs.get(i).cloned().unwrap_or_default());

@@ -1,10 +1,10 @@
 //! What a rewriting works with: the node's surroundings, and new nodes, names and constants.
 
+use crate::hash::{HashMap, HashSet};
 use crate::model::infer::Typing;
 use crate::model::names::Taken;
 use crate::model::{Attribute, AttributeValue, DataType, Graph, Initializer, Name, Node, Shape, Tensor, ValueType};
 use half::{bf16, f16};
-use std::collections::{HashMap, HashSet};
 
 /// A graph with the graphs around it.
 pub(super) struct Scope<'a> {

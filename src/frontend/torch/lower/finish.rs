@@ -3,9 +3,10 @@
 use super::emit::attribute;
 use super::value::Tensor;
 use super::{Lowering, OPSET};
+use crate::hash::HashSet;
 use crate::model::{AttributeValue, Graph, Model, Node, OpsetId, order};
 use crate::{Result, err};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 impl Lowering {
     /// Calls `f` with the nodes it emits going to a branch's graph; gives the graph with those outputs. The tensors

@@ -32,10 +32,10 @@ pub use args::{Arg, Bound, Location};
 pub use sym::{Atom, SymInt, product};
 pub use value::{Num, Tensor, Value, ValueData};
 
+use crate::hash::{HashMap, HashSet};
 use crate::model::{DataType, Initializer, Name, Node, ValueInfo};
 use crate::{Result, bail};
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// PyTorch's element types are ONNX's.

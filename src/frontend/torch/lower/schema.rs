@@ -2,8 +2,8 @@
 
 use super::args::{Arg, Bound};
 use super::sym::SymInt;
+use crate::hash::HashMap;
 use crate::{Result, bail};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
@@ -39,7 +39,7 @@ const TABLE: &str = include_str!("schemas.txt");
 fn index() -> &'static HashMap<&'static str, Vec<&'static str>> {
     static INDEX: OnceLock<HashMap<&'static str, Vec<&'static str>>> = OnceLock::new();
     INDEX.get_or_init(|| {
-        let mut map: HashMap<&'static str, Vec<&'static str>> = HashMap::new();
+        let mut map: HashMap<&'static str, Vec<&'static str>> = HashMap::default();
         for line in TABLE.lines().filter(|l| !l.starts_with('#')) {
             let full = line.split('(').next().unwrap_or(line);
             map.entry(full.split('.').next().unwrap_or(full)).or_default().push(line);

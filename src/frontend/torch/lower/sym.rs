@@ -2,6 +2,7 @@
 //! compare equal.
 
 use crate::model::Name;
+use crate::sort::sort_by;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -121,7 +122,7 @@ impl SymInt {
     pub fn from_terms(terms: impl IntoIterator<Item = (Vec<Atom>, i64)>) -> Self {
         let mut map: BTreeMap<Vec<Atom>, i64> = BTreeMap::new();
         for (mut atoms, factor) in terms {
-            atoms.sort();
+            sort_by(&mut atoms, Atom::cmp);
             let sum = map.entry(atoms).or_insert(0);
             *sum = sum.saturating_add(factor);
         }

@@ -1,8 +1,8 @@
 //! The machine: opcodes of protocol 2 (and the few later ones that eager pickles add), bounds on everything.
 
 use super::{Id, MAX_MARKS, MAX_OBJECTS, MAX_STEPS, Object, Pickle, reduce};
+use crate::hash::HashMap;
 use crate::{Error, Result, bail, err};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 pub(super) struct Machine<'a> {
@@ -24,8 +24,8 @@ pub(super) fn run(bytes: &[u8]) -> Result<Pickle> {
         objects: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
-        memo: HashMap::new(),
-        names: HashMap::new(),
+        memo: HashMap::default(),
+        names: HashMap::default(),
         steps: 0,
     };
     loop {

@@ -13,10 +13,10 @@ mod weights;
 
 use super::archive::Archive;
 use super::lower::{Dim, Lowering, Tensor};
+use crate::hash::HashMap;
 use crate::model::Model;
 use crate::{Result, bail, err};
 use serde_json::Value as Json;
-use std::collections::HashMap;
 
 /// The schema's major version that is read.
 const MAJOR: u64 = 8;
@@ -62,7 +62,7 @@ pub fn read(archive: &Archive, options: &Options) -> Result<Model> {
         );
     }
     let weights = weights::Weights::open(archive, &root)?;
-    let reader = Reader { l: Lowering::new(), env: HashMap::new(), buffers: Vec::new() };
+    let reader = Reader { l: Lowering::new(), env: HashMap::default(), buffers: Vec::new() };
     reader.program(&json, weights, options)
 }
 

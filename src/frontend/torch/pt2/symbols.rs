@@ -1,9 +1,9 @@
 //! Sizes as sympy writes them (`Mul(Integer(2), Symbol('s27', positive=True, integer=True))`), and their ranges.
 
 use crate::frontend::torch::lower::SymInt;
+use crate::hash::HashMap;
 use crate::{Result, bail, err};
 use serde_json::Value as Json;
-use std::collections::HashMap;
 
 /// Deeper expressions are refused.
 const DEPTH: usize = 64;
@@ -21,7 +21,7 @@ pub fn size(json: &Json) -> Result<SymInt> {
 
 /// Ranges of symbols.
 pub fn ranges(json: &Json) -> HashMap<String, (Option<i64>, Option<i64>)> {
-    let mut out = HashMap::new();
+    let mut out = HashMap::default();
     if let Some(map) = json.as_object() {
         for (name, range) in map {
             out.insert(name.clone(), (range["min_val"].as_i64(), range["max_val"].as_i64()));

@@ -3,9 +3,9 @@
 use super::{args, items, parse, text};
 use crate::frontend::torch::archive::Archive;
 use crate::frontend::torch::lower::TensorData;
+use crate::hash::HashMap;
 use crate::{Result, bail, err};
 use serde_json::Value as Json;
-use std::collections::HashMap;
 
 /// The tables of an archive.
 pub struct Weights<'a> {
@@ -29,7 +29,7 @@ impl<'a> Weights<'a> {
                 tables.push((folder, json.get_mut("config").map(Json::take).unwrap_or_default()));
             }
         }
-        Ok(Weights { archive, tables, keys: HashMap::new() })
+        Ok(Weights { archive, tables, keys: HashMap::default() })
     }
 
     /// The tensor of that name, with the key that all tensors tied to it have.

@@ -4,9 +4,9 @@ use super::eval::Evaluator;
 use super::value::{Instance, Val};
 use crate::frontend::torch::lower::Tensor;
 use crate::frontend::torch::pickle::{Id, Object, tensor_data};
+use crate::hash::HashMap;
 use crate::{Result, bail, err};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Nesting of lists, tuples and dicts in attributes.
@@ -93,7 +93,7 @@ impl Evaluator {
                 Val::Dict(Rc::new(RefCell::new(out)))
             }
             Object::Record { class, state } => {
-                let fields = RefCell::new(HashMap::new());
+                let fields = RefCell::new(HashMap::default());
                 Val::Object(Rc::new(Instance { class, path: path.to_owned(), fields, state }))
             }
             Object::Enum { class, member } => {

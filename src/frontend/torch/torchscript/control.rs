@@ -6,9 +6,11 @@ use super::eval::{Evaluator, Flow, Frame};
 use super::limits::Walk;
 use super::value::{Instance, Val};
 use crate::frontend::torch::lower::Tensor;
+use crate::hash::HashMap;
 use crate::model::Graph;
+use crate::sort::sort_by;
 use crate::{Result, bail};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 type Sets = Vec<(Rc<Instance>, Rc<str>, Val)>;
@@ -150,7 +152,7 @@ impl Evaluator {
             }
         }
         // Both sides in one order.
-        sets.sort_by(|a, b| (&a.0.path, &a.1).cmp(&(&b.0.path, &b.1)));
+        sort_by(sets, |a, b| (&a.0.path, &a.1).cmp(&(&b.0.path, &b.1)));
         let mut out = Vec::new();
         let values = names.iter().map(|n| value_of(&inner.vars, n)).chain(sets.iter().map(|s| s.2.clone()));
         for val in values {

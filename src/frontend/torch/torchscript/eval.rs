@@ -6,9 +6,9 @@ use super::program::Program;
 use super::value::{Instance, Val};
 use crate::frontend::torch::lower::{Location, Lowering, SymInt};
 use crate::frontend::torch::pickle::Id;
+use crate::hash::HashMap;
 use crate::{Result, bail, err};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Nested calls and expressions.
@@ -67,8 +67,8 @@ impl Evaluator {
         Evaluator {
             program,
             low: Lowering::new(),
-            unpickled: HashMap::new(),
-            shared: HashMap::new(),
+            unpickled: HashMap::default(),
+            shared: HashMap::default(),
             at: Location::default(),
             allow_training: false,
             raised: false,
@@ -98,7 +98,7 @@ impl Evaluator {
 
     /// An expression that stands outside any function.
     pub fn in_new_frame(&mut self, expr: &Expr) -> Result<Val> {
-        let mut frame = Frame { vars: HashMap::new(), file: "".into(), module: String::new() };
+        let mut frame = Frame { vars: HashMap::default(), file: "".into(), module: String::new() };
         self.expr(expr, &mut frame)
     }
 
@@ -118,7 +118,7 @@ impl Evaluator {
             Some(Val::Object(o)) if self.program.class(&o.class)?.is_some() => o.path.clone(),
             _ => self.at.module.clone(),
         };
-        let mut frame = Frame { vars: HashMap::new(), file: f.file.clone(), module };
+        let mut frame = Frame { vars: HashMap::default(), file: f.file.clone(), module };
         if given.len() > f.parameters.len() {
             bail!(InvalidFile, "'{}' takes {} arguments and is given {}", f.name, f.parameters.len(), given.len());
         }
@@ -487,7 +487,7 @@ impl Evaluator {
                 }
                 return Ok(Val::Tuple(given.into(), Some(found)));
             }
-            let fields = RefCell::new(HashMap::new());
+            let fields = RefCell::new(HashMap::default());
             return Ok(Val::Object(Rc::new(Instance {
                 class: class.into(),
                 path: String::new(),

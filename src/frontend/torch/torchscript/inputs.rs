@@ -8,6 +8,7 @@ use super::value::{Instance, Val};
 use crate::frontend::torch::lower::{Dim, SymInt, Tensor};
 use crate::frontend::torch::options::{InputSpec, Options};
 use crate::model::DataType;
+use crate::sort::sort_by;
 use crate::{Result, bail, err};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -244,7 +245,7 @@ pub fn flatten(e: &mut Evaluator, val: &Val, name: &str, out: &mut Vec<(String, 
             // A dataclass-like result; its attributes in order of their names.
             let mut fields: Vec<(Rc<str>, Val)> =
                 object.fields.borrow().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-            fields.sort_by(|a, b| a.0.cmp(&b.0));
+            sort_by(&mut fields, |a, b| a.0.cmp(&b.0));
             for (field, item) in fields {
                 flatten(e, &item, &format!("{name}.{field}"), out, depth + 1)?;
             }

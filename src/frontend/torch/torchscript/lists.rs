@@ -2,6 +2,7 @@
 
 use super::numbers;
 use super::value::Val;
+use crate::sort::sort_by;
 use crate::{Result, bail, err};
 
 /// Items of one range.
@@ -63,18 +64,18 @@ pub fn range(bounds: &[i64]) -> Result<Vec<Val>> {
 /// The items in order.
 pub fn sorted(items: &[Val], reverse: bool) -> Result<Vec<Val>> {
     let mut out = items.to_vec();
-    let mut open = false;
-    out.sort_by(|a, b| match (a, b) {
+    let open = std::cell::Cell::new(false);
+    sort_by(&mut out, |a, b| match (a, b) {
         (Val::Str(a), Val::Str(b)) => a.cmp(b),
         _ => match a.number().zip(b.number()).and_then(|(a, b)| numbers::compare(&a, &b)) {
             Some(order) => order,
             None => {
-                open = true;
+                open.set(true);
                 std::cmp::Ordering::Equal
             }
         },
     });
-    if open {
+    if open.get() {
         bail!(Unsupported, "a list of tensors or dynamic sizes cannot be sorted");
     }
     if reverse {

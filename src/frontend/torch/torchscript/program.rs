@@ -4,8 +4,8 @@ use super::ast::{Class, Definition, Function};
 use super::parser;
 use crate::frontend::torch::archive::Archive;
 use crate::frontend::torch::pickle::{Id, Object, Pickle};
+use crate::hash::HashMap;
 use crate::{Result, bail, err};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Bytes of all source files together.
@@ -40,7 +40,7 @@ impl Program {
             Some(bytes) => Some(Pickle::read(&bytes).map_err(|e| e.context("'constants.pkl'"))?),
             None => None,
         };
-        Ok(Program { archive, data, constants, version, files: HashMap::new(), source: 0 })
+        Ok(Program { archive, data, constants, version, files: HashMap::default(), source: 0 })
     }
 
     /// The constant `CONSTANTS.c<index>`.
@@ -59,7 +59,7 @@ impl Program {
         if let Some(found) = self.files.get(&file) {
             return Ok(found.get(name).cloned());
         }
-        let mut definitions = HashMap::new();
+        let mut definitions = HashMap::default();
         if let Some(text) = self.archive.text(&file)? {
             self.source += text.len();
             if self.source > MAX_SOURCE {

@@ -4,9 +4,9 @@ use super::ast::Class;
 use super::limits::Walk;
 use crate::frontend::torch::lower::{Arg, Num, SymInt, Tensor};
 use crate::frontend::torch::pickle::Id;
+use crate::hash::HashMap;
 use crate::{Result, bail};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A value.

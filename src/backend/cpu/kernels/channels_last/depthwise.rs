@@ -152,11 +152,9 @@ impl<F: Dispatch> Work<F> for Lines<'_, F> {
                 let left = if (first..end).contains(&x) { end - x } else { 1 };
                 x += match left {
                     MORE.. if c < VECTORS * X::N => self.channels::<X, MORE, 1>(line, x),
-                    PLACES.. => self.channels::<X, PLACES, VECTORS>(line, x),
                     // The last ones with some before them again, where that is less work than each for itself.
                     2.. if end - first >= PLACES => {
-                        self.channels::<X, PLACES, VECTORS>(line, end - PLACES);
-                        left
+                        self.channels::<X, PLACES, VECTORS>(line, x.min(end - PLACES)).min(left)
                     }
                     _ => self.channels::<X, 1, ALONE>(line, x),
                 };
@@ -180,13 +178,15 @@ impl<F: Dispatch> Lines<'_, F> {
     fn channels<X: Vector<F = F>, const P: usize, const V: usize>(&mut self, line: usize, x: usize) -> usize {
         let c = self.way.channels;
         let mut at = 0;
+        // Each form of `places` stands here once, for it is large.
         while at < c {
-            match c - at {
-                n if n >= V * X::N => self.places::<X, P, V>(line, x, at),
-                n if n >= X::N => self.places::<X, P, 1>(line, x, at),
-                _ => self.places::<X, P, 1>(line, x, c - X::N),
+            if V > 1 && c - at >= V * X::N {
+                self.places::<X, P, V>(line, x, at);
+                at += V * X::N;
+            } else {
+                self.places::<X, P, 1>(line, x, at.min(c - X::N));
+                at += X::N;
             }
-            at += if c - at >= V * X::N { V * X::N } else { X::N };
         }
         P
     }

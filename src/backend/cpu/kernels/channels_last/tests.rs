@@ -89,7 +89,7 @@ fn numbers<T: Lane<C: Float>>(n: usize, seed: usize) -> Vec<T> {
 
 /// Calls `f` with every width of vectors and some numbers of threads.
 fn everywhere(f: impl Fn(&Cx)) {
-    for widest in [4, 8, 16] {
+    for widest in [0, 4, 8, 16] {
         WIDEST.set(widest);
         f(&Cx { pool: &Pool::new(1 << 30), threads: &Threads::inline(), cancel: None, tap: None });
     }

@@ -41,7 +41,8 @@ pub fn pays<T: Lane<C: Dispatch>>(of: &Dense<T>) -> bool {
     let form = w.kernel == [1, 3, 3] && w.stride == [1; 3] && w.dilation == [1; 3] && w.input[0] == 1 && w.pad[0] == 0;
     // Whole vectors of channels, whatever their width.
     let whole = of.channels.is_multiple_of(16) && of.weights.columns.is_multiple_of(16);
-    if !form || !whole || of.weights.groups != 1 {
+    // Who computes in FP64 wants its digits, of which the transforms cost one.
+    if size_of::<T::C>() > 4 || !form || !whole || of.weights.groups != 1 {
         return false;
     }
     let [_, rows, columns] = tiles(w);

@@ -113,7 +113,7 @@ fn check<T: Lane<C = f32>>(pool: &std::sync::Arc<Pool>, channels: usize) {
             assert!(registers.is_some(), "program {number_of}");
             for (at, len) in [(0, n), (channels, channels), (3, 5), (n - 21, 21), (channels + 1, 2 * channels)] {
                 let values: Vec<f32> = (at..at + len).map(|i| T::put(number(i)).get() * 1.000_1).collect();
-                for widest in [4, 8, 16] {
+                for widest in [0, 4, 8, 16] {
                     WIDEST.set(widest);
                     let mut expected = values.clone();
                     program.apply(at, &mut expected);

@@ -6,9 +6,9 @@ use super::super::{Built, NodeCx, tensor_kernel};
 use super::tree_node::{check_len, places};
 use crate::backend::cpu::kernels::movement::Elem;
 use crate::backend::cpu::tensor::{Tensor, Text};
+use crate::hash::HashMap;
 use crate::model::DataType::{self, Float32, Float64, Int64};
 use crate::{Result, bail, err, with_elem};
-use std::collections::HashMap;
 
 pub fn array_feature_extractor(cx: &NodeCx) -> Built {
     cx.check_inputs(2, 2)?;

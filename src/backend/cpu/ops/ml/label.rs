@@ -8,9 +8,9 @@ use crate::backend::cpu::kernels::movement::Elem;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::tensor::{Tensor, Text};
 use crate::backend::cpu::threads::Threads;
+use crate::hash::HashMap;
 use crate::model::DataType::{self, Float32, Float64, Int64};
 use crate::{Result, bail, err, with_elem};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -7,9 +7,9 @@ use super::classes::Classes;
 use super::post::Post;
 use super::tree_node::{check_len, missing, numbers, places, scores};
 use super::trees::{Aggregate, Next, Node, Test, Trees};
+use crate::hash::HashMap;
 use crate::model::DataType::Float32;
 use crate::{Result, bail, err};
-use std::collections::HashMap;
 
 /// A list of floats, or the tensor that may stand for it.
 fn floats(cx: &NodeCx, name: &str) -> Result<Option<Vec<f64>>> {
@@ -49,7 +49,7 @@ fn forest(cx: &NodeCx) -> Result<Forest> {
         _ => vec![0; n],
     };
     check_len("nodes_missing_value_tracks_true", track.len(), n)?;
-    let mut index = HashMap::new();
+    let mut index = HashMap::default();
     for (i, key) in trees.iter().copied().zip(ids.iter().copied()).enumerate() {
         if index.insert(key, i).is_some() {
             bail!(InvalidModel, "node {} of tree {} is there twice", key.1, key.0);

@@ -14,7 +14,7 @@ mod shape;
 use super::args::Bound;
 use super::value::Value;
 use super::{Handler, Out};
-use std::collections::HashMap;
+use crate::hash::HashMap;
 use std::sync::OnceLock;
 
 pub(super) use shape::{part_sizes, permutation};
