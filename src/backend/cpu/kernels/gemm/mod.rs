@@ -324,10 +324,10 @@ mod tests {
     }
 
     fn of_many_sizes(threads: usize) {
-        for m in [1, 2, 3, 6, 7, 97, 200] {
-            for n in [1, 2, 16, 17, 63, 64, 65, 700] {
+        for m in [1, 2, 6, 13, 97] {
+            for n in [1, 2, 17, 32, 65, 600] {
                 for k in [0, 1, 5, 256, 512, 600] {
-                    if m * n * k > 1_000_000 {
+                    if m * n * k > 600_000 {
                         continue;
                     }
                     for (turned, threads) in [(false, 1), (true, threads)] {

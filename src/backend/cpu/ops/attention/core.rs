@@ -7,8 +7,11 @@ use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, bail};
 
-/// Scores that are held at a time where the caller does not need all.
-const HELD: usize = 1 << 24;
+/// Scores of a thread that are held at a time where the caller does not need all: from the first product to the second
+/// they stay in the second-level cache, or near it.
+const HELD: usize = 1 << 18;
+/// Rows whose scores are held together at least: for each such unit the keys are packed again.
+const LEAST_ROWS: usize = 64;
 
 /// A stack of heads: how many, how large, and where each row begins.
 #[derive(Debug, Clone, Copy)]
@@ -200,9 +203,9 @@ pub fn attend<T: FloatLane>(
     let n = o.k.1.rows;
     // What a step shows stands behind the row's scores.
     let stride = if seen.is_some() { 2 * n } else { n };
-    let units = o.units(HELD / stride.max(1));
+    let units = o.units((HELD / stride.max(1)).max(LEAST_ROWS));
     let largest = units.iter().map(|u| u.rows * stride).max().unwrap_or(0);
-    for group in units.chunks((HELD / largest.max(1)).max(1)) {
+    for group in units.chunks((HELD * cx.threads.count() / largest.max(1)).max(1)) {
         cx.check_cancelled()?;
         let rows: usize = group.iter().map(|u| u.rows).sum();
         let mut held = Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![rows, stride])?;
