@@ -1,8 +1,8 @@
 //! Element types: how each is read for computing and rounded when it is stored.
 
 use super::convert;
-use super::math::Float;
 use super::simd::vectorize;
+use super::vector::Dispatch;
 use crate::model::DataType;
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::{bf16, f16};
@@ -108,8 +108,8 @@ fn round_bf16(values: &mut [f32]) {
 }
 
 /// A float in memory whose computing type is a float.
-pub trait FloatLane: Lane<C: Float> {}
-impl<T: Lane<C: Float>> FloatLane for T {}
+pub trait FloatLane: Lane<C: Dispatch> {}
+impl<T: Lane<C: Dispatch>> FloatLane for T {}
 
 /// An integer type.
 pub trait Integer: Lane<C = Self> + Ord {

@@ -4,7 +4,6 @@
 // Fitted coefficients have the digits that the fit gave them, and one of them is 2/sqrt(pi) rounded to FP32.
 #![allow(clippy::excessive_precision, clippy::approx_constant)]
 
-use super::gemm::Micro;
 use super::lane::Lane;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
@@ -65,8 +64,6 @@ pub trait Float:
     fn pick<P>(f32_form: fn(&mut [f32], P), f64_form: fn(&mut [f64], P)) -> fn(&mut [Self], P);
     /// True for NaN.
     fn nan(self) -> bool;
-    /// The matrix kernels for this type.
-    fn micro() -> &'static Micro<Self>;
 
     /// The larger; NaN if one is NaN.
     #[inline(always)]
@@ -196,9 +193,6 @@ impl Float for f32 {
     fn nan(self) -> bool {
         self.is_nan()
     }
-    fn micro() -> &'static Micro<f32> {
-        super::gemm::micro_f32()
-    }
 }
 
 impl Float for f64 {
@@ -292,9 +286,6 @@ impl Float for f64 {
     #[inline(always)]
     fn nan(self) -> bool {
         self.is_nan()
-    }
-    fn micro() -> &'static Micro<f64> {
-        super::gemm::micro_f64()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::backend::cpu::kernels::channels_last::layout::{to_first, to_last};
 use crate::backend::cpu::kernels::channels_last::weights::Weights;
 use crate::backend::cpu::kernels::conv::{Window, scatter};
 use crate::backend::cpu::kernels::elementwise::cast_float;
-use crate::backend::cpu::kernels::gemm::{self, Product, Strided};
+use crate::backend::cpu::kernels::gemm::{self, Operand, Product};
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::vector::Dispatch;
@@ -324,9 +324,9 @@ fn conv_transpose<T: FloatLane>(
     let mut columns = Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![rows, places])?;
     for i in 0..n * t.group {
         let g = i % t.group;
-        let a = Strided { data: &weights[g * c * rows..(g + 1) * c * rows], lane: 1, step: rows };
-        let b = Strided { data: &data[i * c * places..(i + 1) * c * places], lane: 1, step: places };
-        let product = Product { m: rows, n: places, k: c, a: &a, b: &b, offset: 0, row_stride: places, epilogue: None };
+        let a = Operand::by_steps(&weights[g * c * rows..(g + 1) * c * rows], rows);
+        let b = Operand::by_steps(&data[i * c * places..(i + 1) * c * places], places);
+        let product = Product { m: rows, n: places, k: c, a, b, offset: 0, row_stride: places, epilogue: None };
         gemm::run(cx, &[product], columns.slice_mut::<T::C>()?)?;
         let columns = columns.slice::<T::C>()?;
         let out = &mut y.slice_mut::<T>()?[i * per_group * size..(i + 1) * per_group * size];

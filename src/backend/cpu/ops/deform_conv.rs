@@ -7,9 +7,10 @@ use super::{Built, Entry, Inputs, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::conv::Window;
 use crate::backend::cpu::kernels::elementwise::cast_float;
-use crate::backend::cpu::kernels::gemm::{self, Product, Strided};
+use crate::backend::cpu::kernels::gemm::{self, Operand, Product};
 use crate::backend::cpu::kernels::lane::Lane;
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::vector::Dispatch;
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, bail, err};
 
@@ -39,7 +40,7 @@ fn build(cx: &NodeCx) -> Built {
 }
 
 impl Deformed {
-    fn run<F: Float>(&self, cx: &Cx, inputs: &Inputs) -> Result<Tensor> {
+    fn run<F: Dispatch>(&self, cx: &Cx, inputs: &Inputs) -> Result<Tensor> {
         let dtype = inputs.tensor(0)?.dtype();
         let wide = <F as Lane>::DTYPE;
         let get = |i: usize| inputs.opt(i)?.map(|t| same_widened(cx, t, dtype, wide)).transpose();
@@ -98,11 +99,11 @@ impl Deformed {
             let data = columns.slice::<F>()?;
             let sources: Vec<_> = (0..self.groups)
                 .map(|g| {
-                    let left = Strided { data: &weights[g * rows * depth..], lane: depth, step: 1 };
-                    let right = Strided { data: &data[g * depth * places..], lane: 1, step: places };
-                    let add = move |row: usize, _: usize, out: &mut [F]| {
+                    let left = Operand::by_lanes(&weights[g * rows * depth..], depth);
+                    let right = Operand::by_steps(&data[g * depth * places..], places);
+                    let add = move |at: usize, out: &mut [F]| {
                         if let Some(b) = bias {
-                            out.iter_mut().for_each(|o| *o += b[g * rows + row]);
+                            add_by_rows(&b[g * rows..], at, places, out);
                         }
                     };
                     (left, right, add)
@@ -115,8 +116,8 @@ impl Deformed {
                     m: rows,
                     n: places,
                     k: depth,
-                    a,
-                    b,
+                    a: *a,
+                    b: *b,
                     offset: (sample * outputs + g * rows) * places,
                     row_stride: places,
                     epilogue: Some(add),
@@ -125,6 +126,14 @@ impl Deformed {
             gemm::run(cx, &products, y.slice_mut::<F>()?)?;
         }
         Ok(y)
+    }
+}
+
+/// Adds each row's own value to results that are a piece of a row, or whole rows.
+fn add_by_rows<F: Float>(values: &[F], at: usize, columns: usize, out: &mut [F]) {
+    for (row, out) in out.chunks_mut(columns).enumerate() {
+        let v = values[at / columns + row];
+        out.iter_mut().for_each(|o| *o += v);
     }
 }
 

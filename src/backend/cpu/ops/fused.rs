@@ -59,6 +59,11 @@ impl<'a> Then<'a> {
 pub struct Finishing<'a>(Option<Box<dyn Finish + 'a>>);
 
 impl Finishing<'_> {
+    /// True if nothing is done.
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Works on the values of the elements from `at` on. Stages are of FP32 values; FP64 is never fused.
     #[inline]
     pub fn apply<F: Float>(&self, at: usize, values: &mut [F]) {

@@ -7,7 +7,7 @@ use crate::backend::cpu::kernels::broadcast::{self, Walk};
 use crate::backend::cpu::kernels::channels_last::dense::Dense;
 use crate::backend::cpu::kernels::channels_last::weights::Weights;
 use crate::backend::cpu::kernels::elementwise::cast_float;
-use crate::backend::cpu::kernels::gemm::{self, Product, Strided};
+use crate::backend::cpu::kernels::gemm::{self, Operand, Product};
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::vector::Dispatch;
@@ -141,29 +141,22 @@ fn float_matmul<T: FloatLane<C: Dispatch>>(
     }
     // A product with few columns is turned around, so that the wide side fills the lanes.
     let turned = n == 1 && m > 1;
-    let left = |i: usize| Strided { data: &a[i * m * k..(i + 1) * m * k], lane: k, step: 1 };
-    let right = |i: usize| Strided { data: &b[i * k * n..(i + 1) * k * n], lane: 1, step: n };
-    let sources: Vec<_> = s.batches.iter().map(|&(i, j)| (left(i), right(j))).collect();
-    // A turned product has one row, which is the column.
-    let width = if turned { m } else { n };
-    let epilogues: Vec<_> = (0..sources.len())
-        .map(|i| {
-            move |row: usize, column: usize, values: &mut [T::C]| {
-                finish.apply(i * m * n + row * width + column, values);
-            }
-        })
+    let left = |i: usize| &a[i * m * k..(i + 1) * m * k];
+    let right = |i: usize| &b[i * k * n..(i + 1) * k * n];
+    let epilogues: Vec<_> = (0..s.batches.len())
+        .map(|i| move |at: usize, values: &mut [T::C]| finish.apply(i * m * n + at, values))
         .collect();
-    let products: Vec<Product<T::C>> = sources
-        .iter()
-        .enumerate()
-        .map(|(i, (a, b))| {
-            let epilogue: gemm::Epilogue<T::C> = &epilogues[i];
-            match turned {
-                false => Product { m, n, k, a, b, offset: i * m * n, row_stride: n, epilogue: Some(epilogue) },
-                true => Product { m: 1, n: m, k, a: b, b: a, offset: i * m, row_stride: m, epilogue: Some(epilogue) },
-            }
-        })
-        .collect();
+    let product = |(i, &(of_a, of_b)): (usize, &(usize, usize))| {
+        let epilogue = (!finish.is_nothing()).then_some(&epilogues[i] as gemm::Epilogue<T::C>);
+        let (a, b) = match turned {
+            false => (Operand::by_lanes(left(of_a), k), Operand::by_steps(right(of_b), n)),
+            // The one row is the column.
+            true => (Operand::by_lanes(right(of_b), k), Operand::by_lanes(left(of_a), k)),
+        };
+        let (m, n) = if turned { (1, m) } else { (m, n) };
+        Product { m, n, k, a, b, offset: i * m * n, row_stride: n, epilogue }
+    };
+    let products: Vec<Product<T::C>> = s.batches.iter().enumerate().map(product).collect();
     gemm::run(cx, &products, y)
 }
 
@@ -266,7 +259,7 @@ fn float_gemm<T: FloatLane<C: Dispatch>>(
         _ => (0, 0),
     };
     let (alpha, beta) = (T::C::of(g.alpha.into()), T::C::of(g.beta.into()));
-    let epilogue = |row: usize, column: usize, out: &mut [T::C]| {
+    let row_epilogue = |row: usize, column: usize, out: &mut [T::C]| {
         if g.alpha != 1.0 {
             out.iter_mut().for_each(|v| *v *= alpha);
         }
@@ -286,23 +279,22 @@ fn float_gemm<T: FloatLane<C: Dispatch>>(
         }
         finish.apply(row * n + column, out);
     };
+    let epilogue = |at: usize, values: &mut [T::C]| {
+        // Whole rows, or a piece of one.
+        let column = at % n;
+        for (i, row) in values.chunks_mut(n - column).enumerate() {
+            row_epilogue(at / n + i, if i == 0 { column } else { 0 }, row);
+        }
+    };
     if let (Some(weights), false) = (packed, g.trans_a) {
-        let by_rows = |at: usize, values: &mut [T::C]| {
-            // Whole rows, or a piece of one.
-            let column = at % n;
-            for (i, row) in values.chunks_mut(n - column).enumerate() {
-                epilogue(at / n + i, if i == 0 { column } else { 0 }, row);
-            }
-        };
-        Dense::product(m, weights, &by_rows).run(cx, a.slice::<T>()?, y.slice_mut::<T>()?)?;
+        Dense::product(m, weights, &epilogue).run(cx, a.slice::<T>()?, y.slice_mut::<T>()?)?;
         return Ok(Some(y));
     }
     let (a0, b0) = (a.dims()[1], b.dims()[1]);
-    let left = if g.trans_a { (1, a0) } else { (a0, 1) };
-    let right = if g.trans_b { (b0, 1) } else { (1, b0) };
-    let left = Strided { data: a.slice::<T>()?, lane: left.0, step: left.1 };
-    let right = Strided { data: b.slice::<T>()?, lane: right.0, step: right.1 };
-    let product = Product { m, n, k, a: &left, b: &right, offset: 0, row_stride: n, epilogue: Some(&epilogue) };
+    let (left, right) = (a.slice::<T>()?, b.slice::<T>()?);
+    let a = if g.trans_a { Operand::by_steps(left, a0) } else { Operand::by_lanes(left, a0) };
+    let b = if g.trans_b { Operand::by_lanes(right, b0) } else { Operand::by_steps(right, b0) };
+    let product = Product { m, n, k, a, b, offset: 0, row_stride: n, epilogue: Some(&epilogue) };
     gemm::run(cx, &[product], y.slice_mut::<T>()?)?;
     Ok(Some(y))
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Steps of k that are summed in registers before the sum is added to those before it: the error of long sums stays that
 /// of short ones.
-const BLOCK_K: usize = 256;
+pub const BLOCK_K: usize = 256;
 
 /// Elements side by side that a row multiplies with the next rows of weights.
 #[derive(Debug, Clone, Copy, PartialEq)]

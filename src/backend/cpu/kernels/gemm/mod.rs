@@ -1,47 +1,50 @@
-//! Matrix products, blocked and packed: C = A B, where A and B are anything that can fill panels (strided matrices of any
-//! float type, panels packed before) and each row of C passes through an
-//! epilogue before it is rounded and stored.
+//! Products of matrices that are not known before: C = A B, where A and B are of any float type and lie by rows or by columns,
+//! and C passes through an epilogue before it is rounded and stored. Columns of B are packed into panels, rows of A are read
+//! where they lie if they can be, and the tiles are those of products with constants ([`super::channels_last::tile`]).
 //!
-//! Every element of C is the sum over k in order, in blocks of [`BLOCK_K`] (in a single column, or a single one that is left
-//! over at the right, in four sums side by side). That depends on the sizes alone, so results do not depend on threads.
-#![allow(unsafe_code)] // tasks write disjoint rectangles of one output, and kernels take raw pointers
+//! Every element of C is the sum over k in order, in the tiles' blocks. That depends on k alone, so results do not depend on
+//! threads.
+#![allow(unsafe_code)] // tasks write disjoint rectangles of one output, and tiles take raw pointers
 
-mod micro;
+mod operand;
 pub mod rows;
-mod source;
+mod shared;
+mod turn;
 
-pub use micro::{Micro, micro_f32, micro_f64};
-use source::Panels;
-pub use source::{Source, Strided};
+pub use operand::Operand;
+pub use shared::Shared;
 
+use super::channels_last::tile::{BLOCK_K, Piece, Steps, Tile, tile};
 use super::lane::Lane;
-use super::math::Float;
+use super::vector::{Dispatch, Vector, Work, panel, panel_width};
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
-use std::collections::HashMap;
-use std::marker::PhantomData;
+use operand::distance;
+use parking_lot::Mutex;
+use shared::Target;
+use std::ops::Range;
 
-/// Steps of k that are summed before the sum goes to memory.
-///
-/// A multiple of nine, so that no 3x3 kernel of a channel is cut in two.
-pub const BLOCK_K: usize = 252;
-/// Rows whose packed panels stay in the second-level cache: at most, since they are cut evenly.
-const BLOCK_M: usize = 198;
-/// Columns of one task: at most, and at least where there are as many.
-const BLOCK_N: usize = 512;
-const LEAST_N: usize = 64;
-/// Floats of B that a task packs: they stay in the second-level cache while all rows pass over them.
-const PACKED_B: usize = 1 << 15;
-/// Columns that are packed just before they are used.
-const PACK_N: usize = 64;
-/// Floats of A that are packed for all tasks of a call at most.
-const PACKED_A: usize = 1 << 22;
+/// Steps of k that are packed at a time: whole blocks of the tiles, so that sums are cut where they would be cut anyway.
+const BLOCK: usize = 2 * BLOCK_K;
+/// Floats of B that a task packs, about: they stay in the second-level cache while all rows pass over them.
+const PACKED_B: usize = 1 << 16;
+/// Columns of one task: at least where there are as many, since each task reads all of A; and at most.
+const LEAST_N: usize = 128;
+const MOST_N: usize = 512;
+/// Floats of C that are finished at a time, about, and rows of them at least: for each of them B is read again.
+const FINISHED: usize = 8 << 10;
+const LEAST_ROWS: usize = 48;
+const MOST_ROWS: usize = 96;
+/// Rows of a task at least where rows are cut to keep all threads busy: each task packs B for itself.
+const TASK_ROWS: usize = 24;
 
-/// What is done to a piece of a row of C before it is stored: row, first column, values.
-pub type Epilogue<'a, F> = &'a (dyn Fn(usize, usize, &mut [F]) + Sync);
+/// What is done to values of C before they are stored: the first one's place (row times columns of C plus column), and the
+/// values: a piece of a row, or whole rows one after the other.
+pub type Epilogue<'a, F> = &'a (dyn Fn(usize, &mut [F]) + Sync);
 
 /// One product, to be stored at `offset` of the output with rows `row_stride` apart.
+#[derive(Clone, Copy)]
 pub struct Product<'a, F> {
     /// Rows of A and C.
     pub m: usize,
@@ -50,9 +53,9 @@ pub struct Product<'a, F> {
     /// Columns of A, rows of B.
     pub k: usize,
     /// A; its lanes are rows.
-    pub a: &'a dyn Source<F>,
+    pub a: Operand<'a, F>,
     /// B; its lanes are columns.
-    pub b: &'a dyn Source<F>,
+    pub b: Operand<'a, F>,
     /// Where C starts in the output.
     pub offset: usize,
     /// Distance of rows of C.
@@ -62,271 +65,238 @@ pub struct Product<'a, F> {
 }
 
 /// Computes products into disjoint parts of one output.
-pub fn run<O: Lane<C: Float>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]) -> Result<()> {
-    let shared = Output { start: out.as_mut_ptr(), len: out.len(), marker: PhantomData };
+pub fn run<O: Lane<C: Dispatch>>(cx: &Cx, products: &[Product<O::C>], out: &mut [O]) -> Result<()> {
+    all(cx, products, &Target::new(out))
+}
+
+/// A rectangle of a product's C.
+struct Task {
+    product: usize,
+    depth: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+fn all<F: Dispatch>(cx: &Cx, products: &[Product<F>], out: &Target<F>) -> Result<()> {
+    let width = panel_width::<F>();
     let work: usize = products.iter().map(|p| p.m.saturating_mul(p.n).saturating_mul(p.k.max(1))).sum();
-    let micro = O::C::micro();
-    let mut tasks = Vec::new();
-    let packed = pack_once(cx, products, micro)?;
-    for (i, p) in products.iter().enumerate() {
+    let mut tasks = Vec::with_capacity(products.len());
+    let mut depths: Vec<Depth> = Vec::new();
+    let mut largest = 0;
+    for (product, p) in products.iter().enumerate() {
         if p.m == 0 || p.n == 0 {
             continue;
         }
-        shared.check(p)?;
-        let width = columns_of_task(p, micro.nr);
-        // Few columns: cut the rows too, so that all threads have work.
-        let columns = pieces(p.n, width);
-        let wanted = (2 * cx.threads.count()).div_ceil(columns * products.len());
+        out.check([p.m, p.n], p.offset, p.row_stride)?;
+        if depths.last().is_none_or(|d| d.k != p.k) {
+            depths.push(Depth::new(p.k));
+        }
+        let most = (PACKED_B / p.k.clamp(1, BLOCK)).clamp(LEAST_N, MOST_N);
+        let columns = p.n.div_ceil(p.n.div_ceil(most)).next_multiple_of(width);
         let rows = match cx.threads.count() {
             1 => p.m,
-            _ => p.m.div_ceil(wanted.max(1)).next_multiple_of(micro.mr).min(p.m),
+            threads => {
+                // Few columns: rows are cut too.
+                let wanted = (2 * threads).div_ceil(p.n.div_ceil(columns) * products.len());
+                p.m.div_ceil(wanted).max(TASK_ROWS).min(p.m)
+            }
         };
-        for j in 0..columns {
-            let column = j * width;
-            let columns = if j + 1 == columns { p.n - column } else { width };
-            let task = |row| Task { product: i, row, rows: rows.min(p.m - row), column, columns };
-            tasks.extend((0..p.m).step_by(rows).map(task));
+        largest = largest.max(Room::new(p, rows, columns.min(p.n), width, out.direct).all());
+        for column in (0..p.n).step_by(columns) {
+            for row in (0..p.m).step_by(rows) {
+                let (rows, columns) = (row..p.m.min(row + rows), column..p.n.min(column + columns));
+                tasks.push(Task { product, depth: depths.len() - 1, rows, columns });
+            }
         }
     }
-    cx.threads.try_each(tasks.len(), work, &|t| {
-        let task = &tasks[t];
-        let p = &products[task.product];
-        match &packed[task.product] {
-            Some(data) => {
-                let a = Panels { data: data.slice::<O::C>()?, lanes: p.m, steps: p.k, width: micro.mr };
-                rectangle(cx, p, &a, task, micro, &shared)
-            }
-            None => rectangle(cx, p, p.a, task, micro, &shared),
-        }
+    // Work memory goes from task to task.
+    let stash: Mutex<Vec<Tensor>> = Mutex::new(Vec::new());
+    cx.threads.try_each(tasks.len(), work, &|i| {
+        let task = &tasks[i];
+        let held = stash.lock().pop();
+        let mut room = match held {
+            Some(room) => room,
+            None => Tensor::new(cx.pool, F::DTYPE, vec![largest])?,
+        };
+        rectangle(&products[task.product], &depths[task.depth], task, width, room.slice_mut::<F>()?, out);
+        stash.lock().push(room);
+        Ok(())
     })
 }
 
-/// For each product its A, packed for all of its tasks, each of which would pack it for itself. Products of one A share it;
-/// what goes beyond [`PACKED_A`] in all is left to the tasks.
-fn pack_once<F: Lane<C = F> + Float>(
-    cx: &Cx,
-    products: &[Product<F>],
-    micro: &Micro<F>,
-) -> Result<Vec<Option<Tensor>>> {
-    let mut known: HashMap<(*const (), usize, usize), Tensor> = HashMap::new();
-    let mut left = PACKED_A;
-    let mut all = Vec::with_capacity(products.len());
-    for p in products {
-        let several = pieces(p.n, columns_of_task(p, micro.nr)) > 1;
-        let lanes = p.m.next_multiple_of(micro.mr);
-        let floats = lanes.saturating_mul(p.k);
-        if !several || floats == 0 || p.a.ready(0, 0, micro.mr).is_some() {
-            all.push(None);
-            continue;
-        }
-        let source = (std::ptr::from_ref(p.a).cast(), p.m, p.k);
-        if !known.contains_key(&source) && floats <= left {
-            left -= floats;
-            let mut panels = Tensor::new(cx.pool, F::DTYPE, vec![floats])?;
-            cx.threads.pieces(panels.slice_mut::<F>()?, lanes * BLOCK_K, floats, |i, block| {
-                let k = i * BLOCK_K;
-                p.a.pack(0..p.m, k..p.k.min(k + BLOCK_K), micro.mr, block);
-            });
-            known.insert(source, panels);
-        }
-        all.push(known.get(&source).cloned());
-    }
-    Ok(all)
+/// What rows read of each block of k.
+struct Depth {
+    k: usize,
+    whole: Steps,
+    last: Steps,
 }
 
-/// An output whose disjoint parts are written by tasks.
-pub struct Shared<'a, O>(Output<'a, O>);
-
-impl<'a, O: Lane> Shared<'a, O> {
-    /// The output.
-    pub fn new(out: &'a mut [O]) -> Self {
-        Shared(Output { start: out.as_mut_ptr(), len: out.len(), marker: PhantomData })
-    }
-
-    /// Where `n` elements from `at` on begin; the output has them.
-    ///
-    /// # Safety
-    /// What is written there, no other task writes or reads.
-    pub unsafe fn at(&self, at: usize, n: usize) -> *mut O {
-        assert!(at.checked_add(n).is_some_and(|end| end <= self.0.len));
-        // SAFETY: the place lies in the output.
-        unsafe { self.0.start.add(at) }
-    }
-
-    /// Rounds values and stores them from element `at` on.
-    ///
-    /// # Safety
-    /// No other task stores these elements.
-    pub unsafe fn store(&self, at: usize, values: &[O::C]) {
-        assert!(at.checked_add(values.len()).is_some_and(|end| end <= self.0.len));
-        // SAFETY: the part lies in the output, and is this task's, as the caller promises.
-        O::narrow(values, unsafe { self.0.piece(at, values.len()) });
+impl Depth {
+    fn new(k: usize) -> Depth {
+        let steps = |len: usize| Steps::new((len > 0).then_some(Piece { at: 0, len }));
+        Depth {
+            k,
+            whole: steps(if k > BLOCK { BLOCK } else { 0 }),
+            last: steps(k - k.saturating_sub(1) / BLOCK * BLOCK),
+        }
     }
 }
 
-struct Task {
-    product: usize,
-    row: usize,
+/// Floats of work memory of a task.
+struct Room {
+    /// Packed panels of B, packed rows of A, sums that do not fit the output.
+    b: usize,
+    a: usize,
+    sums: usize,
+    /// Rows that are worked on at a time.
     rows: usize,
-    column: usize,
-    columns: usize,
 }
 
-/// Columns of one task, cut evenly; a multiple of `nr`.
-fn columns_of_task<F>(p: &Product<F>, nr: usize) -> usize {
-    let most = match p.b.ready(0, 0, nr) {
-        Some(_) => BLOCK_N,
-        None => (PACKED_B / p.k.max(1)).clamp(LEAST_N, BLOCK_N),
-    };
-    p.n.div_ceil(p.n.div_ceil(most)).next_multiple_of(nr)
-}
-
-/// How many tasks share `n` columns: what is left over goes to the last one if it is less than half a task.
-fn pieces(n: usize, width: usize) -> usize {
-    (n / width + usize::from(n % width >= width.div_ceil(2))).max(1)
-}
-
-/// An output that tasks write in disjoint rectangles.
-struct Output<'a, O> {
-    start: *mut O,
-    len: usize,
-    marker: PhantomData<&'a mut [O]>,
-}
-
-// SAFETY: tasks write disjoint rectangles (each row and column block of each product is one task's, and products write
-// disjoint parts, which is the caller's duty and cannot break memory safety beyond a mixed-up result of plain numbers).
-unsafe impl<O: Send> Sync for Output<'_, O> {}
-
-impl<O> Output<'_, O> {
-    /// An error unless the whole of C lies in the output.
-    fn check<F>(&self, p: &Product<F>) -> Result<()> {
-        let end = (p.m - 1).checked_mul(p.row_stride).and_then(|r| r.checked_add(p.n)?.checked_add(p.offset));
-        match end {
-            Some(end) if end <= self.len && p.row_stride >= p.n => Ok(()),
-            _ => Err(crate::err!(Internal, "a product of {}x{} reaches beyond its output", p.m, p.n)),
+impl Room {
+    fn new<F: Dispatch>(p: &Product<F>, rows: usize, columns: usize, width: usize, direct: bool) -> Room {
+        let steps = p.k.min(BLOCK);
+        let most = (FINISHED / columns).clamp(LEAST_ROWS, MOST_ROWS);
+        let at_once = rows.div_ceil(rows.div_ceil(most));
+        let held = if p.k > BLOCK { rows } else { at_once };
+        Room {
+            b: columns.next_multiple_of(width) * steps,
+            a: at_once * distance::<F>(steps),
+            sums: if direct { 0 } else { held * columns },
+            rows: at_once,
         }
     }
 
-    /// A piece of a row.
-    ///
-    /// # Safety
-    /// The piece lies in the output, and no other task has it.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn piece(&self, at: usize, n: usize) -> &mut [O] {
-        debug_assert!(at + n <= self.len);
-        // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), n) }
+    fn all(&self) -> usize {
+        self.b + self.a + self.sums
     }
 }
 
-/// Computes one task's rectangle of C: block of rows by block of rows, each finished and stored while it is in the caches.
-fn rectangle<O: Lane<C: Float>>(
-    cx: &Cx,
-    p: &Product<O::C>,
-    source_a: &dyn Source<O::C>,
-    task: &Task,
-    micro: &Micro<O::C>,
-    out: &Output<O>,
-) -> Result<()> {
-    let columns = task.columns;
-    let padded = columns.next_multiple_of(micro.nr);
-    let dtype = <O::C as Lane>::DTYPE;
-    let scratch = |floats: usize| Tensor::new(cx.pool, dtype, vec![floats]);
-    let block_m = task.rows.div_ceil(task.rows.div_ceil(BLOCK_M)).next_multiple_of(micro.mr);
-    // Sums go to the output itself where it has the computing type, else to a tile of their own.
-    let direct = O::DTYPE == dtype;
-    let mut tile = if direct { None } else { Some(scratch(block_m.min(task.rows) * columns)?) };
-    // B is packed while the first block of rows is computed, and kept where there are others.
-    let ready_b = p.b.ready(task.column, 0, micro.nr).is_some();
-    let whole = !ready_b && task.rows > block_m;
-    let mut packed_b = scratch(match (ready_b, whole) {
-        (true, _) => 0,
-        (_, true) => padded * p.k,
-        (_, false) => padded * BLOCK_K.min(p.k),
-    })?;
-    let pack_b = packed_b.slice_mut::<O::C>()?;
-    let ready_a = source_a.ready(task.row, 0, micro.mr).is_some();
-    let mut packed_a = scratch(if ready_a { 0 } else { block_m * BLOCK_K.min(p.k) })?;
-    let pack_a = packed_a.slice_mut::<O::C>()?;
-    for row in (0..task.rows).step_by(block_m) {
-        let rows = block_m.min(task.rows - row);
-        let first = task.row + row;
-        let at = p.offset + first * p.row_stride + task.column;
-        let (sums, stride): (*mut O::C, usize) = match &mut tile {
-            Some(t) => (t.slice_mut::<O::C>()?.as_mut_ptr(), columns),
-            // SAFETY: `check` made sure that the rectangle lies in the output; O is O::C here.
-            None => (unsafe { out.start.add(at) }.cast(), p.row_stride),
-        };
-        for k in (0..p.k).step_by(BLOCK_K).map(|k| k..p.k.min(k + BLOCK_K)) {
-            let steps = k.len();
-            let a: &[O::C] = match source_a.ready(first, k.start, micro.mr) {
-                Some(ready) => ready,
-                None => {
-                    source_a.pack(first..first + rows, k.clone(), micro.mr, pack_a);
-                    pack_a
-                }
+/// Computes one task's rectangle of C: block of k by block of k, some rows at a time, which are finished and stored while they
+/// are in the caches.
+fn rectangle<F: Dispatch>(p: &Product<F>, depth: &Depth, task: &Task, width: usize, room: &mut [F], out: &Target<F>) {
+    let columns = task.columns.len();
+    let sizes = Room::new(p, task.rows.len(), columns, width, out.direct);
+    let (to_b, room) = room.split_at_mut(sizes.b);
+    let (to_a, sums) = room.split_at_mut(sizes.a);
+    for first in (0..p.k.max(1)).step_by(BLOCK) {
+        let steps = first..p.k.min(first + BLOCK);
+        let reads = if steps.end < p.k { &depth.whole } else { &depth.last };
+        if !steps.is_empty() {
+            p.b.pack_panels(task.columns.clone(), steps.clone(), width, to_b);
+        }
+        for row in task.rows.clone().step_by(sizes.rows) {
+            let rows = row..task.rows.end.min(row + sizes.rows);
+            let at = p.offset + row * p.row_stride + task.columns.start;
+            let (c, c_apart) = match out.direct {
+                // SAFETY: `check` made sure that the rectangle lies in the output, and it is this task's alone.
+                true => (unsafe { out.at(at) }, p.row_stride),
+                false if p.k > BLOCK => (sums[(row - task.rows.start) * columns..].as_mut_ptr(), columns),
+                false => (sums.as_mut_ptr(), columns),
             };
-            let group = if ready_b { columns } else { PACK_N };
-            for column in (0..columns).step_by(group) {
-                let group = group.min(columns - column);
-                let b: &[O::C] = match p.b.ready(task.column + column, k.start, micro.nr) {
-                    Some(ready) => ready,
+            if !steps.is_empty() {
+                let (a, apart) = match p.a.rows(&rows, &steps) {
+                    Some(there) => there,
                     None => {
-                        let kept = if whole { k.start * padded } else { 0 };
-                        let panels = &mut pack_b[kept + column * steps..][..group.next_multiple_of(micro.nr) * steps];
-                        if row == 0 || !whole {
-                            let from = task.column + column;
-                            p.b.pack(from..from + group, k.clone(), micro.nr, panels);
-                        }
-                        panels
+                        let apart = distance::<F>(steps.len());
+                        p.a.pack_rows(rows.clone(), steps.clone(), to_a, apart);
+                        (&*to_a, apart)
                     }
                 };
-                let block = micro::Block { rows, columns: group, steps, a, b, accumulate: k.start > 0 };
-                // SAFETY: the block lies in the rectangle, which is this task's alone.
-                unsafe { micro.block(&block, sums.add(column), stride) };
+                let (b, rows, accumulate) = (&*to_b, rows.len(), first > 0);
+                F::dispatch(Tiles { a, apart, rows, steps: reads, b, columns, c, c_apart, accumulate });
             }
-        }
-        for r in 0..rows {
-            // SAFETY: row `r` of the block, which is this task's alone.
-            let values = unsafe { std::slice::from_raw_parts_mut(sums.add(r * stride), columns) };
-            if p.k == 0 {
-                values.fill(O::C::ZERO);
+            if steps.end < p.k {
+                continue;
             }
-            if let Some(epilogue) = p.epilogue {
-                epilogue(first + r, task.column, values);
-            }
-            if !direct {
-                // SAFETY: the same row of the output.
-                O::narrow(values, unsafe { out.piece(at + r * p.row_stride, columns) });
+            // Whole rows that follow each other are one run.
+            let (runs, len) = match columns == p.n && c_apart == columns && p.row_stride == columns {
+                true => (1, rows.len() * columns),
+                false => (rows.len(), columns),
+            };
+            for run in 0..runs {
+                // SAFETY: these sums are this task's alone, in the output or in its own memory.
+                let values = unsafe { std::slice::from_raw_parts_mut(c.add(run * c_apart), len) };
+                if p.k == 0 {
+                    values.fill(F::ZERO);
+                }
+                if let Some(epilogue) = p.epilogue {
+                    epilogue((row + run) * p.n + task.columns.start, values);
+                }
+                if !out.direct {
+                    // SAFETY: the same elements of the output.
+                    unsafe { out.store(at + run * p.row_stride, values) };
+                }
             }
         }
     }
-    Ok(())
+}
+
+/// Rows times all panels.
+struct Tiles<'a, F> {
+    a: &'a [F],
+    apart: usize,
+    rows: usize,
+    steps: &'a Steps,
+    b: &'a [F],
+    columns: usize,
+    c: *mut F,
+    c_apart: usize,
+    accumulate: bool,
+}
+
+impl<F: Dispatch> Work<F> for Tiles<'_, F> {
+    #[inline(always)]
+    fn run<X: Vector<F = F>>(self) {
+        let (width, steps, c_apart) = (panel::<X>(), self.steps, self.c_apart);
+        let panel = width * steps.count;
+        assert!(self.a.len() >= (self.rows - 1) * self.apart + steps.count);
+        assert!(self.b.len() >= self.columns.div_ceil(width) * panel);
+        let cuts = self.rows.div_ceil(X::ROWS);
+        for p in 0..self.columns.div_ceil(width) {
+            let columns = width.min(self.columns - p * width);
+            for cut in 0..cuts {
+                let (first, last) = (cut * self.rows / cuts, (cut + 1) * self.rows / cuts);
+                let (a, b) = (self.a[first * self.apart..].as_ptr(), self.b[p * panel..].as_ptr());
+                // SAFETY: rows and panels were checked above, `c` has all rows and columns, and the processor has what the
+                // dispatch found.
+                unsafe {
+                    let c = self.c.add(first * c_apart + p * width);
+                    let (apart, bias, accumulate) = (self.apart, std::ptr::null(), self.accumulate);
+                    tile::<X, F>(&Tile { a, apart, steps, b, c, c_apart, columns, bias, accumulate }, last - first);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::kernels::math::Float;
+    use crate::backend::cpu::kernels::vector::WIDEST;
     use crate::backend::cpu::memory::Pool;
     use crate::backend::cpu::threads::Threads;
     use half::f16;
 
     /// Largest difference from the definition, relative to the largest element: A and B strided either way.
-    fn difference<T: Lane<C: Float>>([m, n, k]: [usize; 3], turned: bool, threads: usize) -> f64 {
+    fn difference<T: Lane<C: Dispatch>>([m, n, k]: [usize; 3], turned: bool, threads: usize) -> f64 {
         let number = |i: usize| ((i * 7919 + 13) % 2003) as f64 / 1001.0 - 1.0;
         let store = |n: usize| -> Vec<T> { (0..n).map(|i| T::put(T::C::of(number(i)))).collect() };
         let (a, b) = (store(m * k), store(k * n + 5));
         let (lane_a, step_a) = if turned { (1, m) } else { (k, 1) };
         let (lane_b, step_b) = if turned { (k, 1) } else { (1, n) };
-        let left = Strided { data: &a, lane: lane_a, step: step_a };
-        let right = Strided { data: &b, lane: lane_b, step: step_b };
+        let (left, right) = match turned {
+            true => (Operand::by_steps(&a, m), Operand::by_lanes(&b, k)),
+            false => (Operand::by_lanes(&a, k), Operand::by_steps(&b, n)),
+        };
         let (pool, threads) = (Pool::new(1 << 30), Threads::new(threads).unwrap());
         let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
-        let epilogue = |row: usize, column: usize, v: &mut [T::C]| {
-            v.iter_mut().enumerate().for_each(|(i, v)| *v += T::C::of((row + 2 * (column + i)) as f64 / 64.0));
+        let epilogue = |at: usize, v: &mut [T::C]| {
+            let added = |at: usize| T::C::of((at / n + 2 * (at % n)) as f64 / 64.0);
+            v.iter_mut().enumerate().for_each(|(i, v)| *v += added(at + i));
         };
-        let (offset, row_stride) = (3, n + 2);
-        let product = Product { m, n, k, a: &left, b: &right, offset, row_stride, epilogue: Some(&epilogue) };
+        let (offset, row_stride) = (3, if turned { n } else { n + 2 });
+        let product = Product { m, n, k, a: left, b: right, offset, row_stride, epilogue: Some(&epilogue) };
         let mut out = vec![T::default(); offset + m * row_stride];
         run::<T>(&cx, &[product], &mut out).unwrap();
         let (mut largest, mut worst) = (1f64, 0f64);
@@ -343,21 +313,29 @@ mod tests {
         worst / largest
     }
 
-    /// Sizes around the tiles and blocks of every kernel: one row, two rows, one column, cut-off tiles, several blocks.
+    /// Sizes around the tiles and blocks: one row, two rows, one column, cut-off tiles, several blocks. Every width of
+    /// vectors; narrower ones are what a test's own thread wants alone.
     #[test]
     fn products_are_those_of_the_definition() {
-        for m in [1, 2, 3, 6, 7, 97, 200] {
-            for n in [1, 2, 16, 17, 63, 64, 65, 700] {
-                for k in [1, 5, 252, 253, 600] {
-                    if m * n * k > 2_000_000 {
+        for widest in [0, 8, usize::MAX] {
+            WIDEST.set(widest);
+            of_many_sizes(if widest == usize::MAX { 3 } else { 1 });
+        }
+    }
+
+    fn of_many_sizes(threads: usize) {
+        for m in [1, 2, 6, 13, 97] {
+            for n in [1, 2, 17, 32, 65, 600] {
+                for k in [0, 1, 5, 256, 512, 600] {
+                    if m * n * k > 600_000 {
                         continue;
                     }
-                    for (turned, threads) in [(false, 1), (true, 3), (false, 3), (true, 1)] {
+                    for (turned, threads) in [(false, 1), (true, threads)] {
                         let f32s = difference::<f32>([m, n, k], turned, threads);
                         assert!(f32s < 2e-6, "fp32 {m}x{n}x{k} {turned}: {f32s:e}");
                         let f16s = difference::<f16>([m, n, k], turned, threads);
                         assert!(f16s < 6e-4, "fp16 {m}x{n}x{k} {turned}: {f16s:e}");
-                        if m * n * k < 1_000_000 {
+                        if m * n * k < 200_000 {
                             let f64s = difference::<f64>([m, n, k], turned, threads);
                             assert!(f64s < 1e-14, "fp64 {m}x{n}x{k} {turned}: {f64s:e}");
                         }
@@ -367,16 +345,35 @@ mod tests {
         }
     }
 
-    /// Many products of one A, as the images of a batch: packed once for all, so that the memory suffices.
+    /// However the work is cut, with however many threads: the same bits.
     #[test]
-    fn products_of_one_matrix_share_its_panels() {
+    fn sums_do_not_depend_on_threads() {
+        let (m, n, k) = (130, 70, 1100);
+        let number = |i: usize| ((i * 7919 + 13) % 2003) as f32 / 1001.0 - 1.0;
+        let (a, b): (Vec<f32>, Vec<f32>) = ((0..m * k).map(number).collect(), (0..n * k).map(number).collect());
+        let sums = |threads: usize| {
+            let (pool, threads) = (Pool::new(1 << 30), Threads::new(threads).unwrap());
+            let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
+            let (a, b) = (Operand::by_lanes(&a, k), Operand::by_lanes(&b, k));
+            let mut out = vec![0f32; m * n];
+            run(&cx, &[Product { m, n, k, a, b, offset: 0, row_stride: n, epilogue: None }], &mut out).unwrap();
+            out
+        };
+        let alone = sums(1);
+        for threads in [2, 3, 5] {
+            assert_eq!(alone, sums(threads), "{threads} threads");
+        }
+    }
+
+    /// Many products, as the images of a batch: work memory goes from one to the next.
+    #[test]
+    fn many_products_need_the_memory_of_one() {
         let (m, n, k, count) = (100, 600, 700, 40);
         let a: Vec<f16> = (0..m * k).map(|i| f16::from_f32((i % 13) as f32 - 6.0)).collect();
         let b: Vec<f16> = (0..n * k).map(|i| f16::from_f32((i % 7) as f32 - 3.0)).collect();
-        let left = Strided { data: &a, lane: k, step: 1 };
-        let right = Strided { data: &b, lane: 1, step: n };
+        let (left, right) = (Operand::by_lanes(&a, k), Operand::by_steps(&b, n));
         let product =
-            |i: usize| Product { m, n, k, a: &left, b: &right, offset: i * m * n, row_stride: n, epilogue: None };
+            |i: usize| Product { m, n, k, a: left, b: right, offset: i * m * n, row_stride: n, epilogue: None };
         let products: Vec<Product<f32>> = (0..count).map(product).collect();
         let (pool, threads) = (Pool::new(2 << 20), Threads::inline());
         let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };

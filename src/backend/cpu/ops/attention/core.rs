@@ -1,14 +1,17 @@
 //! The two products of attention, head by head, on heads as they lie in memory.
 
 use crate::backend::cpu::exec::Cx;
-use crate::backend::cpu::kernels::gemm::{self, Product, Strided};
+use crate::backend::cpu::kernels::gemm::{self, Operand, Product};
 use crate::backend::cpu::kernels::lane::{FloatLane, Lane};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::tensor::Tensor;
 use crate::{Result, bail};
 
-/// Scores that are held at a time where the caller does not need all.
-const HELD: usize = 1 << 24;
+/// Scores of a thread that are held at a time where the caller does not need all: from the first product to the second
+/// they stay in the second-level cache, or near it.
+const HELD: usize = 1 << 18;
+/// Rows whose scores are held together at least: for each such unit the keys are packed again.
+const LEAST_ROWS: usize = 64;
 
 /// A stack of heads: how many, how large, and where each row begins.
 #[derive(Debug, Clone, Copy)]
@@ -123,12 +126,12 @@ fn from<T>(data: &[T], at: usize) -> &[T] {
 fn scores<T: FloatLane>(cx: &Cx, o: &Operands<T>, units: &[Unit], stride: usize, out: &mut [T::C]) -> Result<()> {
     let (q, k) = (&o.q, &o.k);
     let scale = T::C::of(o.scale);
-    let epilogue = |_: usize, _: usize, row: &mut [T::C]| row.iter_mut().for_each(|v| *v *= scale);
+    let epilogue = |_: usize, row: &mut [T::C]| row.iter_mut().for_each(|v| *v *= scale);
     let sources: Vec<_> = units
         .iter()
         .map(|u| {
-            let queries = Strided { data: from(q.0, q.1.at(u.batch, u.head, u.row)), lane: q.1.by_row, step: 1 };
-            let keys = Strided { data: from(k.0, k.1.at(u.batch, o.shared(u.head), 0)), lane: k.1.by_row, step: 1 };
+            let queries = Operand::by_lanes(from(q.0, q.1.at(u.batch, u.head, u.row)), q.1.by_row);
+            let keys = Operand::by_lanes(from(k.0, k.1.at(u.batch, o.shared(u.head), 0)), k.1.by_row);
             (queries, keys)
         })
         .collect();
@@ -136,7 +139,7 @@ fn scores<T: FloatLane>(cx: &Cx, o: &Operands<T>, units: &[Unit], stride: usize,
     let products: Vec<Product<T::C>> = units
         .iter()
         .zip(&sources)
-        .map(|(u, (a, b))| {
+        .map(|(u, &(a, b))| {
             let (m, n, depth) = (u.rows, k.1.rows, q.1.width);
             let product = Product { m, n, k: depth, a, b, offset, row_stride: stride, epilogue: Some(&epilogue) };
             offset += u.rows * stride;
@@ -159,16 +162,16 @@ fn weigh<P: FloatLane, T: FloatLane<C = P::C>>(
     let sources: Vec<_> = units
         .iter()
         .map(|u| {
-            let rows = Strided { data: from(weights, offset), lane: stride, step: 1 };
+            let rows = Operand::by_lanes(from(weights, offset), stride);
             offset += u.rows * stride;
-            let values = Strided { data: from(v.0, v.1.at(u.batch, o.shared(u.head), 0)), lane: 1, step: v.1.by_row };
+            let values = Operand::by_steps(from(v.0, v.1.at(u.batch, o.shared(u.head), 0)), v.1.by_row);
             (rows, values)
         })
         .collect();
     let products: Vec<Product<T::C>> = units
         .iter()
         .zip(&sources)
-        .map(|(u, (a, b))| Product {
+        .map(|(u, &(a, b))| Product {
             m: u.rows,
             n: v.1.width,
             k: v.1.rows,
@@ -200,9 +203,9 @@ pub fn attend<T: FloatLane>(
     let n = o.k.1.rows;
     // What a step shows stands behind the row's scores.
     let stride = if seen.is_some() { 2 * n } else { n };
-    let units = o.units(HELD / stride.max(1));
+    let units = o.units((HELD / stride.max(1)).max(LEAST_ROWS));
     let largest = units.iter().map(|u| u.rows * stride).max().unwrap_or(0);
-    for group in units.chunks((HELD / largest.max(1)).max(1)) {
+    for group in units.chunks((HELD * cx.threads.count() / largest.max(1)).max(1)) {
         cx.check_cancelled()?;
         let rows: usize = group.iter().map(|u| u.rows).sum();
         let mut held = Tensor::new(cx.pool, <T::C as Lane>::DTYPE, vec![rows, stride])?;
