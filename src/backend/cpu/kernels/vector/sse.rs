@@ -99,6 +99,25 @@ impl Single for Sse {
         unsafe { _mm_xor_ps(v, _mm_set1_ps(-0.0)) }
     }
     #[inline(always)]
+    unsafe fn sqrt(v: __m128) -> __m128 {
+        unsafe { _mm_sqrt_ps(v) }
+    }
+    #[inline(always)]
+    unsafe fn abs(v: __m128) -> __m128 {
+        unsafe { _mm_andnot_ps(_mm_set1_ps(-0.0), v) }
+    }
+    #[inline(always)]
+    unsafe fn with_sign(v: __m128, sign: __m128) -> __m128 {
+        unsafe { _mm_or_ps(v, _mm_and_ps(_mm_set1_ps(-0.0), sign)) }
+    }
+    #[inline(always)]
+    unsafe fn where_less(a: __m128, b: __m128, x: __m128, y: __m128) -> __m128 {
+        unsafe {
+            let less = _mm_cmplt_ps(a, b);
+            _mm_or_ps(_mm_and_ps(less, x), _mm_andnot_ps(less, y))
+        }
+    }
+    #[inline(always)]
     unsafe fn power_of_two(v: __m128) -> __m128 {
         unsafe { _mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(_mm_castps_si128(v), _mm_set1_epi32(127)))) }
     }
