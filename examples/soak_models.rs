@@ -17,11 +17,11 @@ use bytes::Bytes;
 use mezzo::backend::{self, BuildOptions, Progress, RunControl};
 use mezzo::engine::{Context, Engine, Env};
 use mezzo::frontend::onnx::{self, External};
+use mezzo::hash::HashMap;
 use mezzo::model::DataType;
 use mezzo::precision::{self, ConvertOptions, Policy};
 use mezzo::{Error, Result};
 use serde_json::{Value as Json, json};
-use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +54,7 @@ fn run(case: &Json, stage: &mut &'static str) -> Result<()> {
     }
     *stage = "save";
     let bytes = onnx::to_bytes(&model)?;
-    let nothing = HashMap::new();
+    let nothing = HashMap::default();
     let model = onnx::load_bytes(Bytes::from(bytes), External::Memory(&nothing), &options)?;
     *stage = "build";
     let memory_limit = case["memory_limit"].as_u64().unwrap_or(0) as usize;
