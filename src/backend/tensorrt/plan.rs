@@ -2,8 +2,8 @@
 
 use super::super::profile::ShapeProfile;
 use super::super::{EngineInfo, IoInfo};
-use super::execute;
 use super::ranges::Profile;
+use super::state::known;
 use super::types;
 use crate::device::Device;
 use crate::model::DataType;
@@ -40,8 +40,8 @@ pub struct Tensor {
     pub dtype: DataType,
     /// True if no dimension is dynamic.
     pub is_fixed: bool,
-    /// Its bytes, where no dimension is dynamic.
-    pub fixed_bytes: Option<usize>,
+    /// Its shape, where no dimension is dynamic.
+    pub fixed_dims: Option<Vec<usize>>,
     /// True if it is read or written on the host.
     pub on_host: bool,
 }
@@ -125,7 +125,7 @@ impl Tensor {
             c_name: c_name(&io.name)?,
             dtype,
             is_fixed,
-            fixed_bytes: execute::fixed_bytes(dtype, &tensor.shape),
+            fixed_dims: known(Some(tensor.shape.clone())),
             on_host: tensor.on_host,
         })
     }

@@ -6,6 +6,7 @@ mod api;
 mod builder;
 mod client;
 mod config;
+mod inspector;
 mod logger;
 mod lookup;
 mod output_allocator;
