@@ -7,6 +7,7 @@
 
 mod activations;
 mod attention;
+mod ends;
 mod forms;
 mod inline;
 mod norms;
@@ -97,7 +98,8 @@ pub fn for_parser(model: &Model, family: Family) -> Result<Model> {
     };
     let typing = infer::infer_known(&model)?;
     let mut work = Work { opset, find: &find, taken: Taken::of_graph(&model.graph), problems: Vec::new() };
-    let graph = work.graph(&model.graph, Some(&typing), None);
+    let mut graph = work.graph(&model.graph, Some(&typing), None);
+    ends::kept_apart(&mut graph, &mut work.taken);
     refuse(&work.problems, family)?;
     model.graph = graph;
     for import in model.opset_imports.iter_mut().filter(|i| crate::model::graph::norm_domain(&i.domain).is_empty()) {
