@@ -256,25 +256,6 @@ std::string test_mixed(const Setup &setup)
     return "an output that the data decides, one of the input's size, a fixed one: 6 sizes, run and enqueued, nothing written behind them";
 }
 
-std::string test_branches(const Setup &setup)
-{
-    Engine engine = small(setup, "branches", "");
-    auto context = MAKE(Context, mezzo_context_new, static_cast<const mezzo_engine_t *>(engine.get()));
-    for (float sign : {1.0f, -1.0f, 1.0f}) {
-        std::vector<float> sent = {sign, sign * 2, sign * 3, sign * 4}, small;
-        for (float x : sent)
-            small.push_back(x * (sign > 0 ? 2 : -3));
-        std::vector<float> large(small);
-        large.insert(large.end(), sent.begin(), sent.end());
-        Value value = tensor(sent, {1, 4}, MEZZO_DTYPE_FP32);
-        MUST(mezzo_context_bind(context.get(), "x", value.get()));
-        MUST(mezzo_context_run(context.get(), nullptr));
-        SAME(context.get(), "small", small, "one branch");
-        SAME(context.get(), "large", large, "one branch");
-    }
-    return "two outputs of one If, each by its name";
-}
-
 std::string test_shape_input(const Setup &setup)
 {
     Engine engine = small(setup, "expand", "size=[1,4]:[3,4]:[64,4]");

@@ -1,5 +1,6 @@
 //! TensorRT and TensorRT-RTX called through their virtual tables (docs/tensorrt.md): one binary serves every version that
-//! was measured, and nothing of NVIDIA's is needed to build it. Each method is typed once, in `builder`, `parser` and `runtime`.
+//! was measured, and nothing of NVIDIA's is needed to build it. Each method is typed once, in `builder`, `parser`, `runtime` and
+//! `inspector`.
 
 mod abi;
 mod api;

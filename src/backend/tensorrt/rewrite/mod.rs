@@ -7,7 +7,6 @@
 
 mod activations;
 mod attention;
-mod ends;
 mod forms;
 mod inline;
 mod norms;
@@ -98,8 +97,7 @@ pub fn for_parser(model: &Model, family: Family) -> Result<Model> {
     };
     let typing = infer::infer_known(&model)?;
     let mut work = Work { opset, find: &find, taken: Taken::of_graph(&model.graph), problems: Vec::new() };
-    let mut graph = work.graph(&model.graph, Some(&typing), None);
-    ends::kept_apart(&mut graph, &mut work.taken);
+    let graph = work.graph(&model.graph, Some(&typing), None);
     refuse(&work.problems, family)?;
     model.graph = graph;
     for import in model.opset_imports.iter_mut().filter(|i| crate::model::graph::norm_domain(&i.domain).is_empty()) {
@@ -155,6 +153,13 @@ impl Work<'_> {
         for (index, node) in old.nodes.iter().enumerate() {
             let mut node = node.clone();
             self.subgraphs(&mut node, index, typing, &scope);
+            if node.is("If") && node.outputs.iter().filter(|o| !o.is_empty()).count() > 1 {
+                // Of silero_vad_op18_ifless each output came under the other's name, also with an Identity between.
+                self.problems.push(format!(
+                    "node {}: TensorRT 8.5 was seen to exchange the outputs of an If that has several",
+                    node.label()
+                ));
+            }
             let rewrite = if node.domain().is_empty() { (self.find)(&node.op_type) } else { None };
             let Some(rewrite) = rewrite else {
                 nodes.push(node);
