@@ -34,6 +34,7 @@ struct Driver {
             throw Failure(symbol);
         return function;
     }
+    int started = get<int (*)(unsigned)>("cuInit")(0);
     int (*stream_synchronize)(void *) = get<int (*)(void *)>("cuStreamSynchronize");
     int (*begin_capture)(void *, int) = get<int (*)(void *, int)>("cuStreamBeginCapture_v2");
     int (*end_capture)(void *, void **) = get<int (*)(void *, void **)>("cuStreamEndCapture");

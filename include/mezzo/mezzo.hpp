@@ -269,6 +269,13 @@ public:
     std::uint64_t memory() const { return mezzo_device_memory(device_); }
     /// Major * 10 + minor: 90 is 9.0.
     unsigned compute_capability() const { return mezzo_device_compute_capability(device_); }
+    unsigned multiprocessors() const { return mezzo_device_multiprocessors(device_); }
+    /// Lowest and highest priority of streams; a smaller number is a higher priority.
+    Result<std::pair<std::int32_t, std::int32_t>> stream_priorities() const {
+        std::int32_t lowest = 0, highest = 0;
+        if (auto *error = mezzo_device_stream_priorities(device_, &lowest, &highest)) return Error(error);
+        return std::make_pair(lowest, highest);
+    }
     Result<std::uint64_t> free_memory() const {
         std::uint64_t bytes = 0;
         if (auto *error = mezzo_device_free_memory(device_, &bytes)) return Error(error);
@@ -292,6 +299,12 @@ public:
     }
     inline Status record(const Stream &stream);
     Status synchronize() const { return detail::status(mezzo_event_synchronize(get())); }
+    Result<bool> is_done() const {
+        bool done = false;
+        if (auto *error = mezzo_event_is_done(get(), &done)) return Error(error);
+        return done;
+    }
+    void *cuda() const { return mezzo_event_cuda(get()); }
     /// Milliseconds on the device from this event to `end`.
     Result<float> elapsed(const Event &end) const {
         float ms = 0;
@@ -315,6 +328,11 @@ public:
     }
     void *cuda() const { return mezzo_stream_cuda(get()); }
     Status synchronize() const { return detail::status(mezzo_stream_synchronize(get())); }
+    Result<bool> is_done() const {
+        bool done = false;
+        if (auto *error = mezzo_stream_is_done(get(), &done)) return Error(error);
+        return done;
+    }
     Status wait(const Event &event) const { return detail::status(mezzo_stream_wait_event(get(), event.get())); }
 };
 
@@ -365,6 +383,16 @@ public:
                       const Stream &stream) {
         return detail::status(
             mezzo_buffer_copy_async(get(), offset, from.get(), from_offset, size, stream.get()));
+    }
+    /// Sets bytes of device memory in the order of a stream.
+    Status fill_async(std::size_t offset, std::uint8_t value, std::size_t size, const Stream &stream) {
+        return detail::status(mezzo_buffer_fill_async(get(), offset, value, size, stream.get()));
+    }
+    /// Converts floats of another buffer on the device, in the order of a stream: FP32 to FP16 or BF16 or back.
+    Status convert_async(std::size_t offset, DType dtype, const Buffer &from, std::size_t from_offset, DType from_dtype,
+                         std::size_t count, const Stream &stream) {
+        return detail::status(mezzo_buffer_convert_async(get(), offset, static_cast<mezzo_dtype_t>(dtype), from.get(), from_offset,
+                                                         static_cast<mezzo_dtype_t>(from_dtype), count, stream.get()));
     }
     std::size_t size() const { return mezzo_buffer_size(get()); }
     void *data() const { return mezzo_buffer_data(get()); }
@@ -481,6 +509,19 @@ public:
     /// The same numbers in another float type.
     Result<Value> to_float(DType dtype) const {
         return detail::make<Value>([&](mezzo_value_t **out) { return mezzo_value_to_float(get(), raw(dtype), out); });
+    }
+    /// A `DLManagedTensorVersioned` for another framework, which calls its deleter. `used_on` waits for what is on `ready_on`.
+    Result<void *> to_dlpack(const Stream *ready_on = nullptr, const Stream *used_on = nullptr) const {
+        void *tensor = nullptr;
+        if (auto *error = mezzo_value_to_dlpack(get(), ready_on ? ready_on->get() : nullptr, used_on ? used_on->get() : nullptr, &tensor))
+            return Error(error);
+        return tensor;
+    }
+    /// Takes such a tensor of another framework without a copy; if that fails it stays the caller's.
+    static Result<Value> from_dlpack(void *tensor, const Stream *ready_on = nullptr, const Stream *used_on = nullptr) {
+        return detail::make<Value>([&](mezzo_value_t **out) {
+            return mezzo_value_from_dlpack(tensor, ready_on ? ready_on->get() : nullptr, used_on ? used_on->get() : nullptr, out);
+        });
     }
     /// A second handle to the same elements.
     Result<Value> clone() const {
@@ -778,6 +819,17 @@ public:
     }
 };
 
+/// Device memory for the activations of contexts that take turns.
+class ContextMemory : public detail::Object<mezzo_context_memory_t, mezzo_context_memory_free> {
+public:
+    /// Takes over a C handle; empty without one.
+    explicit ContextMemory(mezzo_context_memory_t *handle = nullptr) : Object(handle) {}
+    static Result<ContextMemory> create(std::size_t device = 0) {
+        return detail::make<ContextMemory>([&](mezzo_context_memory_t **out) { return mezzo_context_memory_new(device, out); });
+    }
+    std::size_t byte_size() const { return mezzo_context_memory_byte_size(get()); }
+};
+
 /// One execution of an engine.
 class Context : public detail::Object<mezzo_context_t, mezzo_context_free> {
 public:
@@ -785,6 +837,11 @@ public:
     explicit Context(mezzo_context_t *handle = nullptr) : Object(handle) {}
     static Result<Context> create(const Engine &engine) {
         return detail::make<Context>([&](mezzo_context_t **out) { return mezzo_context_new(engine.get(), out); });
+    }
+    /// With activations in memory that other contexts use too.
+    static Result<Context> create(const Engine &engine, const ContextMemory &memory) {
+        return detail::make<Context>(
+            [&](mezzo_context_t **out) { return mezzo_context_new_sharing(engine.get(), memory.get(), out); });
     }
     Status set_input_shape(const std::string &name, const Shape &shape) {
         return detail::status(mezzo_context_set_input_shape(get(), name.c_str(), shape.data(), shape.size()));
@@ -801,6 +858,16 @@ public:
     /// Enqueues an execution on a stream, without waiting.
     Status enqueue(const Stream &stream) { return detail::status(mezzo_context_enqueue(get(), stream.get())); }
     Status cuda_graph(bool on) { return detail::status(mezzo_context_set_cuda_graph(get(), on)); }
+    Status profiling(bool on) { return detail::status(mezzo_context_set_profiling(get(), on)); }
+    /// Layers and their milliseconds of the executions since the last call.
+    Result<std::vector<std::pair<std::string, float>>> layer_times() {
+        std::vector<std::pair<std::string, float>> times;
+        auto add = [](void *user, const char *layer, float ms) {
+            static_cast<std::vector<std::pair<std::string, float>> *>(user)->emplace_back(layer, ms);
+        };
+        if (auto *error = mezzo_context_layer_times(get(), add, &times)) return Error(error);
+        return times;
+    }
     /// How many executions were launched from a captured graph.
     Result<std::uint64_t> replays() {
         std::uint64_t count = 0;
@@ -820,6 +887,42 @@ public:
         shape.resize(rank);
         return shape;
     }
+};
+
+/// Contexts of one engine that threads lease.
+class ContextPool : public detail::Object<mezzo_context_pool_t, mezzo_context_pool_free> {
+public:
+    /// A context for as long as this lives; then it goes back. It must go before the pool.
+    class Lease {
+    public:
+        Lease(const ContextPool &pool, Context context) : pool_(pool.get()), context_(std::move(context)) {}
+        Lease(Lease &&other) noexcept : pool_(std::exchange(other.pool_, nullptr)), context_(std::move(other.context_)) {}
+        Lease &operator=(Lease &&) = delete;
+        ~Lease() {
+            // A context that another thread still uses stays leased.
+            if (mezzo_context_t *context = pool_ ? context_.release() : nullptr)
+                mezzo_error_free(mezzo_context_pool_release(pool_, context));
+        }
+        Context *operator->() { return &context_; }
+        Context &operator*() { return context_; }
+
+    private:
+        mezzo_context_pool_t *pool_;
+        Context context_;
+    };
+
+    /// Takes over a C handle; empty without one.
+    explicit ContextPool(mezzo_context_pool_t *handle = nullptr) : Object(handle) {}
+    static Result<ContextPool> create(const Engine &engine, std::size_t most) {
+        return detail::make<ContextPool>([&](mezzo_context_pool_t **out) { return mezzo_context_pool_new(engine.get(), most, out); });
+    }
+    /// Waits while all are leased, at most that many milliseconds; a negative number waits as long as it takes.
+    Result<Lease> acquire(std::int64_t timeout_ms = -1) const {
+        mezzo_context_t *context = nullptr;
+        if (auto *error = mezzo_context_pool_acquire(get(), timeout_ms, &context)) return Error(error);
+        return Lease(*this, Context(context));
+    }
+    std::size_t leased() const { return mezzo_context_pool_leased(get()); }
 };
 
 /// How the outputs of two engines differ; outputs are counted from 0 in the order of the first engine.

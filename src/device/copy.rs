@@ -21,9 +21,15 @@ pub fn copy(
     to.check_range(to_offset, len)?;
     from.check_range(from_offset, len)?;
     let _locks = (from.hold_for_reading()?, to.hold_for_writing()?);
+    let (there, here) = (to.address() + to_offset as u64, from.address() + from_offset as u64);
     // SAFETY: both ranges were checked; the buffers are kept below until the copy is done, and host memory that is not pinned
     // is locked while the driver may touch it.
-    unsafe { stream.copy(to.address() + to_offset as u64, from.address() + from_offset as u64, len)? };
+    unsafe {
+        match (to.device(), from.device()) {
+            (Some(t), Some(f)) if !std::ptr::eq(t, f) => stream.copy_between((there, t), (here, f), len)?,
+            _ => stream.copy(there, here, len)?,
+        }
+    }
     if stream.is_capturing()? { Ok(()) } else { keep(stream, (to.clone(), from.clone())) }
 }
 

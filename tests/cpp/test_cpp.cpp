@@ -109,6 +109,12 @@ void values() {
     CHECK(back[1] == -2);
 }
 
+void shared_with_others() {
+    auto value = MUST(mezzo::Value::copy<float>({2}, {1.5f, -2.0f}));
+    auto again = MUST(mezzo::Value::from_dlpack(MUST(value.to_dlpack())));
+    CHECK(again.data() == value.data() && again.shape() == mezzo::Shape{2});
+}
+
 void whole_way(const std::string &scratch, const std::string &fixtures) {
     std::vector<std::string> lines;
     mezzo::EnvOptions env_options;
@@ -148,6 +154,14 @@ void whole_way(const std::string &scratch, const std::string &fixtures) {
     MUST(half.save(scratch + "/half.engine"));
     half = MUST(mezzo::Engine::load(scratch + "/half.engine"));
     CHECK(std::strcmp(half.backend(), "cpu") == 0 && half.outputs().size() == 1);
+    auto pool = MUST(mezzo::ContextPool::create(half, 1));
+    {
+        auto lease = MUST(pool.acquire());
+        CHECK(lease->get() && pool.leased() == 1);
+        auto second = pool.acquire(0);
+        CHECK(!second && second.error().code() == MEZZO_ERROR_BUSY);
+    }
+    CHECK(pool.leased() == 0);
 
     auto image = MUST(full.random_input("image", 3, {4, 1, 8, 8}));
     auto difference = MUST(mezzo::compare(full, half, {{"image", &image}}));
@@ -178,6 +192,7 @@ int main(int argc, char **argv) {
     CHECK(mezzo::check_version());
     errors(argv[1]);
     values();
+    shared_with_others();
     whole_way(argv[1], argv[2]);
     return 0;
 }

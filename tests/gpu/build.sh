@@ -15,7 +15,7 @@ compile() {
     ${CXX:-c++} -std=c++17 -O2 -Wall -Wextra -Iinclude "$@" tests/gpu/check.cpp -o $out/$name $out/libmezzo.so.0 -ldl -lpthread \
         -Wl,-rpath,'$ORIGIN'
 }
-compile suite tests/gpu/suite.cpp tests/gpu/shapes.cpp tests/gpu/sharing.cpp tests/gpu/files.cpp
+compile suite tests/gpu/suite.cpp tests/gpu/shapes.cpp tests/gpu/sharing.cpp tests/gpu/files.cpp tests/gpu/devices.cpp
 compile allocator tests/gpu/allocator.cpp
 for program in bench host load turns; do
     compile $program benches/gpu/$program.cpp

@@ -36,9 +36,10 @@ Engine build(const Setup &setup, const std::string &path, bool half, const std::
     return Engine(engine);
 }
 
-Engine load(const Setup &setup, const std::string &path)
+Engine load(const Setup &setup, const std::string &path, size_t device)
 {
     EngineOptions options(mezzo_engine_options_new());
+    MUST(mezzo_engine_options_set_device(options.get(), device));
     MUST(mezzo_engine_options_set(options.get(), "tensorrt.library", setup.library.c_str()));
     return MAKE(Engine, mezzo_engine_load_file, static_cast<const mezzo_env_t *>(nullptr), path.c_str(),
                 static_cast<const mezzo_engine_options_t *>(options.get()));

@@ -17,6 +17,11 @@ struct Failure : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+/* A test that this machine cannot run. */
+struct Skipped : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 #define EXPECT(condition)                                                                                              \
     do {                                                                                                               \
         if (!(condition))                                                                                              \
@@ -88,7 +93,7 @@ inline const char *input_name(const mezzo_engine_t *engine) { return mezzo_io_na
 inline const char *output_name(const mezzo_engine_t *engine) { return mezzo_io_name(mezzo_engine_output(engine, 0)); }
 
 /* An engine file, with the options that running it needs. */
-Engine load(const Setup &setup, const std::string &path);
+Engine load(const Setup &setup, const std::string &path, size_t device = 0);
 
 /* The work in that many threads at once, each with its number; throws what the first of them threw. */
 template <class F> void in_threads(size_t count, F work)

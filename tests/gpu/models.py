@@ -30,6 +30,15 @@ def main():
     ], [info("x", TensorProto.FLOAT, ["n"])],
         [info("values", TensorProto.FLOAT, ["k"]), info("where", TensorProto.INT64, [1, "k"])],
         [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])])
+    # The same, with an output of x's size and one of a fixed size.
+    save(folder / "mixed.onnx", [
+        node("Mul", ["x", "two"], ["doubled"]), node("ReduceMax", ["x"], ["largest"], keepdims=1),
+        node("Greater", ["x", "zero"], ["positive"]), node("NonZero", ["positive"], ["where"]),
+        node("Transpose", ["where"], ["indices"], perm=[1, 0]), node("GatherND", ["x", "indices"], ["values"]),
+    ], [info("x", TensorProto.FLOAT, ["n"])],
+        [info("doubled", TensorProto.FLOAT, ["n"]), info("values", TensorProto.FLOAT, ["k"]),
+         info("largest", TensorProto.FLOAT, [1])],
+        [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]), helper.make_tensor("two", TensorProto.FLOAT, [], [2.0])])
     # A row, repeated to the size that an input says.
     save(folder / "expand.onnx", [node("Expand", ["x", "size"], ["rows"]), node("Add", ["rows", "rows"], ["y"])],
          [info("x", TensorProto.FLOAT, [1, 4]), info("size", TensorProto.INT64, [2])], [info("y", TensorProto.FLOAT, ["a", "b"])])

@@ -10,11 +10,13 @@
 #              models    exports networks with random weights, and PyTorch archives of some
 #              torch     PyTorch on the same networks
 #              suite     devices, memory, streams, executions, lifetimes, errors; DLPack with PyTorch
+#              probe     what TensorRT 8.5 or 8.6 asks and tells of an output that the data decides, without Mezzo
 #              engines   builds what is compared and measured (slow; MEZZO_GPU_JOBS at once, 3 if not set)
 #              sanitize  the suite under compute-sanitizer, with the engines that "suite" has left
 #              agree     the engines beside the CPU backend
 #              archives  PyTorch archives built in FP16, beside what torch gave
 #              bench     the engines beside a bare TensorRT program: nothing else should run
+#              turns     the same with several contexts of each side in turns: cost told apart from chance
 #
 # Each part can be run alone, and again: MEZZO_GPU_WORK names the folder where models and engines stay (a temporary one if it is
 # not set), and what is there is not made again. Published models are taken from build/published (MEZZO_PUBLISHED names another
@@ -27,7 +29,7 @@ binaries=$(cd "$2" && pwd)
 results=${3:-build/gpu/results}
 mkdir -p "$results"
 results=$(cd "$results" && pwd)
-[ $# -gt 3 ] && shift 3 && parts=" $* " || parts=" models torch suite engines sanitize agree archives bench "
+[ $# -gt 3 ] && shift 3 && parts=" $* " || parts=" models torch suite probe engines sanitize agree archives bench turns "
 cd "$(dirname "$0")/../.."
 work=${MEZZO_GPU_WORK:-$(mktemp -d)}
 published=${MEZZO_PUBLISHED:-build/published}
@@ -82,6 +84,14 @@ if part suite; then
         grep -q '^ok' "$results/dlpack.txt" || failed=1
     fi
 fi
+if part probe; then
+    # With the engine that "suite" has left.
+    timeout 120 "$binaries/allocator" --library "$libraries" --engine "$work/select.engine" >"$results/allocator.txt" 2>&1 || failed=1
+    # Ways to give memory after which the right values were nowhere, in how many executions of how many.
+    awk '/^(an? |the |no |another)/ { way = $0; order[++ways] = way } /^  / { all[way]++ } /NONE/ { none[way]++ }
+        END { for (i = 1; i <= ways; i++) if (none[order[i]]) { wrong++; print none[order[i]] " of " all[order[i]] " wrong: " order[i] }
+              print ways " ways tried, " wrong + 0 " of them wrong" }' "$results/allocator.txt"
+fi
 if part engines; then
     python3 tests/gpu/engines.py "$engines" --mezzo "$binaries/mezzo" --library "$libraries" --models "$work" --published "$published" \
         --jobs "$jobs" >"$results/engines.txt" || failed=1
@@ -110,32 +120,44 @@ if part archives; then
         tee "$results/archives.txt"
     grep -q '"ok": false' "$results/archives.txt" && failed=1
 fi
+# measure FILE PROGRAM ...: what the program says, in that file of the results too.
+measure() {
+    file=$1 program=$2
+    shift 2
+    timeout "${MEZZO_MEASURE_LIMIT:-240}" "$binaries/$program" --library "$libraries" "$@" | tee -a "$results/$file.txt"
+}
+shapes_of() {
+    case $1 in
+    bert_base) echo "--shape input_ids=Nx128 --shape attention_mask=Nx128" ;;
+    *) echo "--shape x=Nx3x224x224" ;;
+    esac
+}
 if part bench; then
     : >"$results/bench.txt"
-    measure() {
-        program=$1
-        shift
-        timeout 240 "$binaries/$program" --library "$libraries" "$@" | tee -a "$results/bench.txt"
-    }
     digits="$work/suite-half.engine"
-    [ -f "$digits" ] && measure host --engine "$digits" --shape image=Nx1x8x8 --iterations 20000
+    [ -f "$digits" ] && measure bench host --engine "$digits" --shape image=Nx1x8x8 --iterations 20000
     for precision in fp16 fp32; do
         for name in resnet50 bert_base vit_b_16; do
             engine=$engines/$name-$precision.engine
             [ -f "$engine" ] || { echo "no engine $name-$precision"; failed=1; continue; }
-            case $name in
-            bert_base) shapes="--shape input_ids=Nx128 --shape attention_mask=Nx128" ;;
-            *) shapes="--shape x=Nx3x224x224" ;;
-            esac
             threads=0
             [ $name-$precision = resnet50-fp16 ] && threads=8
-            measure load --engine "$engine" --rounds 3
-            # shellcheck disable=SC2086
-            measure bench --engine "$engine" $shapes --batches 1,8,32 --threads $threads
+            measure bench load --engine "$engine" --rounds 3
+            # shellcheck disable=SC2046
+            measure bench bench --engine "$engine" $(shapes_of $name) --batches 1,8,32 --threads $threads
         done
     done
     engine=$engines/resnet50-fp16.engine
-    [ -f "$engine" ] && measure host --engine "$engine" --shape x=Nx3x224x224 --iterations 2000
+    [ -f "$engine" ] && measure bench host --engine "$engine" --shape x=Nx3x224x224 --iterations 2000
+fi
+if part turns; then
+    : >"$results/turns.txt"
+    for name in ${MEZZO_TURNS:-bert_base vit_b_16}; do
+        engine=$engines/$name-fp16.engine
+        [ -f "$engine" ] || { echo "no engine $name-fp16"; failed=1; continue; }
+        # shellcheck disable=SC2046
+        measure turns turns --engine "$engine" $(shapes_of $name) --batches 1,8,32 --rounds 15 --threads 4
+    done
 fi
 echo "== end $(date +%H:%M:%S)"
 exit $failed

@@ -6,9 +6,13 @@
 
 // shapes.cpp
 std::string test_data_decides(const Setup &);
+std::string test_mixed(const Setup &);
 std::string test_shape_input(const Setup &);
 std::string test_profiles(const Setup &);
 std::string test_half_required(const Setup &);
+// devices.cpp
+std::string test_two_devices(const Setup &);
+std::string test_two_devices_at_once(const Setup &);
 // sharing.cpp
 std::string test_dlpack(const Setup &);
 std::string test_shared_memory(const Setup &);

@@ -4,7 +4,7 @@ use super::super::{BuildOptions, EngineInfo, Progress, ShapeProfile, profile};
 use super::engine::{BuiltFor, NetworkLayer, NetworkReport, PlanEngine, compute_capability};
 use super::source::Source;
 use super::timing::Timing;
-use super::{fp16, rewrite, types, weak};
+use super::{fp16, inspect, layers, rewrite, types, weak};
 use crate::device::Device;
 use crate::model::Model;
 
@@ -93,16 +93,22 @@ pub fn build(
         warnings.extend(timing.warning.clone());
         timing.finish(&config)?;
     }
-    if let Some(device) = device.filter(|_| options.tensorrt.require_fp16) {
-        fp16::require_of_plan(api, device, model, &plan)?;
+    // TensorRT-RTX would compile the plan for the device first, which only a build that requires it shall wait for.
+    let is_rtx = api.version().flavour() == Flavour::Rtx;
+    let told = device
+        .filter(|_| !is_rtx || options.tensorrt.require_fp16)
+        .and_then(|device| inspect::layers_of_plan(api, device, &plan, &options.profiles));
+    if let Some(told) = told.as_ref().filter(|_| options.tensorrt.require_fp16) {
+        fp16::require_of_engine(told, model)?;
     }
     let report = NetworkReport {
         library: api.version().to_string(),
         device: device
-            .filter(|_| api.version().flavour() == Flavour::TensorRt)
+            .filter(|_| !is_rtx)
             .map(|d| BuiltFor { name: d.name().into(), compute_capability: compute_capability(d) }),
         warnings,
         profiles: options.profiles.clone(),
+        precision: told.as_ref().and_then(layers::precision),
         layers: layers.into_iter().map(NetworkLayer::from).collect(),
     };
     Ok(PlanEngine::new(info, plan.into(), report, place))

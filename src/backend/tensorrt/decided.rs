@@ -1,4 +1,4 @@
-//! An output whose size the data decides: what TensorRT wrote goes from the context's memory to the caller's.
+//! An output whose size an execution tells, because the data decides it, or that of another output: what TensorRT wrote goes from the context's memory to the caller's.
 #![allow(unsafe_code)] // bytes are copied on the device; sizes are checked and buffers kept
 
 use super::super::{TensorValue, byte_size};
@@ -59,7 +59,7 @@ impl Decided {
     pub fn deliver(&mut self, plan: &Plan, tensor: &Tensor, stream: &Stream, kept: &mut Vec<Buffer>) -> Result<()> {
         let name = &tensor.name;
         let dims = self.sink.told_shape().ok_or_else(|| {
-            err!(Execution, "TensorRT did not tell the shape of output '{name}', which the data decides")
+            err!(Execution, "TensorRT did not tell the shape of output '{name}', which the execution decides")
         })?;
         let bytes = byte_size(tensor.dtype, &dims)?;
         let (buffer, offset, capacity) = match &self.wanted {
@@ -74,7 +74,7 @@ impl Decided {
         if bytes > capacity {
             bail!(
                 SizeMismatch,
-                "output '{name}', whose size the data decides, needs {bytes} bytes this time, but {capacity} bytes are bound: \
+                "output '{name}', whose size the execution tells, needs {bytes} bytes this time, but {capacity} bytes are bound: \
                  bind more, or nothing, and the library makes memory for it"
             );
         }

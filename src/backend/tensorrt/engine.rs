@@ -5,7 +5,9 @@ use super::super::{BackendContext, EngineInfo, LoadedEngine, PartSource, Section
 use super::Place;
 use super::build::damaged;
 use super::execute::PlanContext;
+use super::layers::Precision;
 use super::plan::Plan;
+use super::{inspect, layers};
 use crate::device::{Device, SharedMemory};
 use crate::{Result, bail, err};
 use bytes::Bytes;
@@ -29,6 +31,9 @@ pub struct NetworkReport {
     /// The ranges of shapes that it was built for, where it was built here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<ShapeProfile>,
+    /// How the engine's own layers compute, where a device was at hand to tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// The network's layers, before TensorRT fused and replaced them.
     pub layers: Vec<NetworkLayer>,
 }
@@ -121,11 +126,9 @@ impl PlanEngine {
 impl PlanEngine {
     /// The engine's own layers, if it is loaded on a device or can be.
     fn engine_layers(&self) -> serde_json::Value {
-        let text = self.on_device().and_then(|plan| plan.engine.inspect());
-        match text {
-            Ok(text) => serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)),
-            Err(reason) => serde_json::json!({ "not_inspected": reason.message() }),
-        }
+        // An engine that no context uses: TensorRT 8 lends a profile to one at a time.
+        let told = self.on_device().and_then(|plan| inspect::layers(&plan.lease()?.engine, &self.network.profiles));
+        told.unwrap_or_else(|reason| serde_json::json!({ "not_inspected": reason.message() }))
     }
 }
 
@@ -136,7 +139,7 @@ impl LoadedEngine for PlanEngine {
 
     fn inspect(&self) -> serde_json::Value {
         let engine = self.engine_layers();
-        let precision = super::layers::precision(&engine);
+        let precision = layers::precision(&engine).or_else(|| self.network.precision.clone());
         serde_json::json!({
             "library": self.network.library,
             "plan_bytes": self.plan.len(),

@@ -4,9 +4,8 @@
 use super::super::{BackendContext, IoInfo, RunControl, TensorValue, Value, byte_size};
 use super::decided::Decided;
 use super::plan::{Plan, Tensor};
-use super::state::{State, Target, gone, known};
+use super::state::{State, Target, gone};
 use crate::device::{Buffer, SharedMemory, Stream, deferred};
-use crate::model::DataType;
 use crate::sys::tensorrt::Profiler;
 use crate::{Result, bail};
 use std::sync::Arc;
@@ -64,9 +63,9 @@ impl PlanContext {
             state.bind_input(i, tensor, value)?;
         }
         state.context.infer_shapes()?;
-        let mut shapes = Vec::with_capacity(targets.len());
-        for (i, (tensor, target)) in plan.outputs.iter().zip(targets).enumerate() {
-            shapes.push(state.bind_output(&plan, i, tensor, target)?);
+        let shapes = state.output_shapes(&plan)?;
+        for (i, (target, shape)) in targets.iter().zip(&shapes).enumerate() {
+            state.bind_output(&plan, i, target, shape.as_deref())?;
         }
         Ok(shapes)
     }
@@ -81,14 +80,9 @@ impl PlanContext {
         let turn = memory.as_deref().map(|m| state.take_turn(m, stream, capturing)).transpose()?;
         state.follow(stream, capturing)?;
         state.before(self.plan.device)?;
-        let repeat = state.must_repeat();
         // SAFETY: every address that `bind` set belongs to a buffer in `bound`, or to the state itself, which stay until
         // `done` has passed.
-        let mut enqueued = unsafe { state.context.enqueue(stream.as_ptr()) };
-        if enqueued.is_ok() && repeat {
-            // SAFETY: as above.
-            enqueued = unsafe { state.context.enqueue(stream.as_ptr()) };
-        }
+        let enqueued = unsafe { state.context.enqueue(stream.as_ptr()) };
         // Before the event: what follows it may read the outputs, and write the memory that they came from.
         let delivered = match enqueued {
             Ok(()) => state.deliver(&self.plan, stream),
@@ -157,6 +151,14 @@ impl BackendContext for PlanContext {
         let _entered = plan.device.enter()?;
         self.state.as_mut().ok_or_else(gone)?.refuse_while_captured()?;
         let inputs = tensors(&plan.info.inputs, inputs)?;
+        for (tensor, value) in plan.inputs.iter().zip(&inputs).filter(|(tensor, _)| !tensor.on_host) {
+            check_device(&plan, "input", &tensor.name, value)?;
+        }
+        for (tensor, output) in plan.outputs.iter().zip(&*outputs) {
+            if let Some(Value::Tensor(value)) = output {
+                check_device(&plan, "output", &tensor.name, value)?;
+            }
+        }
         let worked = self.work(&inputs, outputs);
         // The caller's memory may be read until here, whatever happened.
         let waited = self.own_stream.synchronize();
@@ -321,7 +323,7 @@ impl PlanContext {
         Ok(())
     }
 
-    /// Outputs whose shape the data decides, in the shape of the last execution.
+    /// Outputs whose shape an execution tells, in that of the last one.
     fn reshape(&mut self, outputs: &mut [Option<Value>]) -> Result<()> {
         let state = self.state.as_mut().ok_or_else(gone)?;
         for (i, output) in outputs.iter_mut().enumerate() {
@@ -335,16 +337,16 @@ impl PlanContext {
         Ok(())
     }
 
-    /// Bytes of an output for the shapes of the inputs; `None` if only the data decides them. The stream is the one that the
-    /// execution will be enqueued on.
+    /// Bytes of an output for the shapes of the inputs; `None` if the execution tells them. The stream is the one that it will be
+    /// enqueued on.
     fn output_bytes(
         &mut self,
         inputs: &[&TensorValue],
         (index, output): (usize, &Tensor),
         stream: &Arc<Stream>,
     ) -> Result<Option<usize>> {
-        if let Some(bytes) = output.fixed_bytes {
-            return Ok(Some(bytes));
+        if let Some(dims) = &output.fixed_dims {
+            return byte_size(output.dtype, dims).map(Some);
         }
         let plan = self.plan.clone();
         let state = self.state.as_mut().ok_or_else(gone)?;
@@ -394,17 +396,22 @@ fn check_place(plan: &Plan, what: &str, name: &str, value: &TensorValue, on_host
             InvalidArgument,
             "{what} '{name}' is read on the host (its values are a shape), but memory of {device:?} is bound: bind host memory"
         ),
-        Some(device) if !std::ptr::eq(device, plan.device) => {
-            bail!(
-                InvalidArgument,
-                "{what} '{name}' is bound to memory of {device:?}, but the engine runs on {:?}",
-                plan.device
-            )
-        }
         None if !on_host => bail!(
             InvalidArgument,
             "{what} '{name}' is bound to host memory, which an enqueue cannot use: bind memory of {:?}, or call \
              mezzo_context_run, which copies",
+            plan.device
+        ),
+        _ => check_device(plan, what, name, value),
+    }
+}
+
+/// An error if a value lies in the memory of another device.
+fn check_device(plan: &Plan, what: &str, name: &str, value: &TensorValue) -> Result<()> {
+    match value.buffer().device() {
+        Some(device) if !std::ptr::eq(device, plan.device) => bail!(
+            InvalidArgument,
+            "{what} '{name}' is bound to memory of {device:?}, but the engine runs on {:?}: bind memory of that device, and              copy with mezzo_buffer_copy_async",
             plan.device
         ),
         _ => Ok(()),
@@ -441,9 +448,4 @@ fn bring_home(value: TensorValue, bound: Option<&Value>, io: &IoInfo, control: &
             TensorValue::new(value.dtype(), value.dims().to_vec(), buffer, 0)
         }
     }
-}
-
-/// Bytes of a tensor whose shape is fixed.
-pub(super) fn fixed_bytes(dtype: DataType, shape: &[i64]) -> Option<usize> {
-    byte_size(dtype, &known(Some(shape.to_vec()))?).ok()
 }

@@ -1,11 +1,11 @@
 //! `require_fp16`: an engine that runs in float what the model has in half is an error.
 
 use super::{layers, weak};
-use crate::device::Device;
 use crate::hash::HashMap;
 use crate::model::Model;
-use crate::sys::tensorrt::{Api, Network, PlanOnDevice, TypedLayer};
+use crate::sys::tensorrt::{Network, TypedLayer};
 use crate::{Result, bail};
+use serde_json::Value;
 
 /// How many layers a message lists.
 const SHOWN: usize = 8;
@@ -28,12 +28,9 @@ pub fn require(model: &Model, network: &Network) -> Result<()> {
     refuse(&widened(&network.typed_layers()?, &types))
 }
 
-/// The same for the engine that was built, as its inspector tells it. What the engine does not tell is not held against it,
-/// nor that a device cannot load it: the error comes when it is to execute.
-pub fn require_of_plan(api: &'static Api, device: &'static Device, model: &Model, plan: &[u8]) -> Result<()> {
-    let text = PlanOnDevice::load(api, device, plan).and_then(|loaded| loaded.inspect());
-    let Some(inspected) = text.ok().and_then(|t| serde_json::from_str(&t).ok()) else { return Ok(()) };
-    let layers = layers::widened(&inspected, &weak::value_types(model)?);
+/// The same for the engine that was built, as its inspector tells it. What the engine does not tell is not held against it.
+pub fn require_of_engine(inspected: &Value, model: &Model) -> Result<()> {
+    let layers = layers::widened(inspected, &weak::value_types(model)?);
     refuse(&layers.iter().map(String::as_str).collect::<Vec<_>>())
 }
 

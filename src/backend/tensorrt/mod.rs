@@ -7,6 +7,7 @@ mod engine;
 mod execute;
 mod fp16;
 mod graph;
+mod inspect;
 mod layers;
 mod options;
 mod plan;

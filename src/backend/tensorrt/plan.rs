@@ -1,9 +1,9 @@
 //! A plan loaded for a device: what executes it must be the library and the device that it was built for.
 
 use super::super::profile::ShapeProfile;
-use super::super::{EngineInfo, IoInfo};
-use super::execute;
+use super::super::{EngineInfo, IoDim, IoInfo};
 use super::ranges::Profile;
+use super::state::known;
 use super::types;
 use crate::device::Device;
 use crate::model::DataType;
@@ -40,8 +40,8 @@ pub struct Tensor {
     pub dtype: DataType,
     /// True if no dimension is dynamic.
     pub is_fixed: bool,
-    /// Its bytes, where no dimension is dynamic.
-    pub fixed_bytes: Option<usize>,
+    /// Its shape, where no dimension is dynamic.
+    pub fixed_dims: Option<Vec<usize>>,
     /// True if it is read or written on the host.
     pub on_host: bool,
 }
@@ -119,14 +119,52 @@ impl Tensor {
         let dtype = types::data_type(&tensor.dtype).filter(|t| Some(*t) == io.data_type()).ok_or_else(|| {
             err!(InvalidFile, "the plan has '{}' as {}, the engine file says {}", io.name, tensor.dtype, io.text)
         })?;
+        if !agrees(io, &tensor.shape) {
+            return Err(err!(
+                Unsupported,
+                "TensorRT has '{}' with the shape {:?}, and the model says {}: its names or shapes are not to be trusted, so the \
+                 engine is refused",
+                io.name,
+                tensor.shape,
+                io.text
+            ));
+        }
         let is_fixed = tensor.shape.iter().all(|d| *d >= 0);
         Ok(Tensor {
             name: io.name.clone(),
             c_name: c_name(&io.name)?,
             dtype,
             is_fixed,
-            fixed_bytes: execute::fixed_bytes(dtype, &tensor.shape),
+            fixed_dims: known(Some(tensor.shape.clone())),
             on_host: tensor.on_host,
         })
+    }
+}
+
+/// True unless the plan's shape contradicts what the model declares: another rank, or another size where both are fixed.
+fn agrees(io: &IoInfo, shape: &[i64]) -> bool {
+    let Some(declared) = &io.shape else { return true };
+    let same = |(declared, found): (&IoDim, &i64)| match declared {
+        IoDim::Size(size) => *found < 0 || size == found,
+        IoDim::Symbol(_) | IoDim::Any => true,
+    };
+    declared.len() == shape.len() && declared.iter().zip(shape).all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::IoKind;
+
+    #[test]
+    fn a_shape_that_contradicts_the_model_is_noticed() {
+        let io = |shape| IoInfo { name: "x".into(), kind: IoKind::Tensor, text: String::new(), dtype: None, shape };
+        let declared = || Some(vec![IoDim::Symbol("batch".into()), IoDim::Size(3), IoDim::Any]);
+        for (shape, right) in
+            [(vec![2, 3, 4], true), (vec![-1, -1, -1], true), (vec![2, 4, 4], false), (vec![2, 3], false)]
+        {
+            assert_eq!(agrees(&io(declared()), &shape), right, "{shape:?}");
+        }
+        assert!(agrees(&io(None), &[1, 2]));
     }
 }

@@ -3,11 +3,12 @@
 
 use super::super::{EngineInfo, IoDim, IoInfo, IoKind, LoadOptions};
 use super::engine::{BuiltFor, NetworkReport, PlanEngine, compute_capability};
-use super::{Place, types};
+use super::{Place, inspect, layers, types};
 use crate::device::Device;
 use crate::sys::tensorrt::{EngineTensor, Flavour, PlanOnDevice};
 use crate::{Result, bail, err};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// An engine of a plan. The library and the device at hand describe it, so both must be able to run it.
 pub fn load(backend: &'static str, plan: Bytes, options: &LoadOptions, place: Place) -> Result<PlanEngine> {
@@ -23,11 +24,11 @@ pub fn load(backend: &'static str, plan: Bytes, options: &LoadOptions, place: Pl
     }
     let api = place.api()?;
     let device = Device::get(options.device)?;
-    let loaded = PlanOnDevice::load(api, device, &plan)?;
+    let loaded = Arc::new(PlanOnDevice::load(api, device, &plan)?);
     let tensors = loaded.tensors()?;
     let side = |is_input: bool| tensors.iter().filter(|t| t.is_input == is_input).map(describe).collect::<Result<_>>();
-    let precision = loaded.inspect().ok().and_then(|text| super::layers::precision(&serde_json::from_str(&text).ok()?));
-    let precision = precision.unwrap_or_default();
+    let told = inspect::layers(&loaded, &[]).ok().and_then(|told| layers::precision(&told));
+    let precision = told.clone().unwrap_or_default();
     let info = EngineInfo {
         backend: backend.into(),
         backend_version: api.version().number(),
@@ -46,6 +47,7 @@ pub fn load(backend: &'static str, plan: Bytes, options: &LoadOptions, place: Pl
         device: (place.flavour == Flavour::TensorRt)
             .then(|| BuiltFor { name: device.name().into(), compute_capability: compute_capability(device) }),
         profiles: Vec::new(),
+        precision: told,
         layers: Vec::new(),
     };
     Ok(PlanEngine::new(info, plan, report, place))

@@ -22,8 +22,10 @@ pub struct State {
     _lease: Lease,
     /// The piece of shared memory that the context has by now.
     memory: Option<Buffer>,
-    /// The outputs whose size the data decides.
+    /// The outputs whose size is told by an execution.
     decided: Vec<Option<Decided>>,
+    /// The first output whose size the data decides, once it is known that there is one.
+    by_data: Option<usize>,
     pub profiler: Option<Profiler>,
     /// Host memory of inputs that are read there.
     host: Vec<Vec<u64>>,
@@ -39,11 +41,6 @@ pub struct State {
     profile: Option<usize>,
     /// The shapes that the context has.
     shapes: Vec<Option<Vec<usize>>>,
-    /// Since the last execution: an input's shape was set; TensorRT was asked for an output's.
-    reshaped: bool,
-    asked: bool,
-    /// True after the first execution.
-    executed: bool,
 }
 
 /// Where an output goes.
@@ -63,6 +60,7 @@ impl State {
             _lease: lease,
             memory: None,
             decided: plan.outputs.iter().map(|_| None).collect(),
+            by_data: None,
             profiler: None,
             host: plan.inputs.iter().map(|_| Vec::new()).collect(),
             bound: Vec::new(),
@@ -71,9 +69,6 @@ impl State {
             last: None,
             profile: None,
             shapes: plan.inputs.iter().map(|_| None).collect(),
-            reshaped: false,
-            asked: false,
-            executed: false,
         })
     }
 
@@ -104,19 +99,18 @@ impl State {
         Ok(())
     }
 
-    /// The reason why an execution was not enqueued: no memory for an output whose size the data decides, or TensorRT's own.
+    /// The reason why an execution was not enqueued: no memory for an output whose size it tells, or TensorRT's own.
     pub fn explain(&self, plan: &Plan, error: crate::Error) -> crate::Error {
         let outputs = plan.outputs.iter().zip(&self.decided);
         let failed = outputs.filter_map(|(tensor, d)| Some((tensor, d.as_ref()?.failure()?))).next();
         failed.map_or(error, |(tensor, why)| {
-            why.context(format_args!("output '{}', whose size the data decides", tensor.name))
+            why.context(format_args!("output '{}', whose size the execution tells", tensor.name))
         })
     }
 
     /// An error if an output's size is the data's to decide: the host must learn it in each execution, which a graph has not.
     pub fn refuse_in_graph(&self, plan: &Plan) -> Result<()> {
-        let outputs = plan.outputs.iter().zip(&self.decided);
-        if let Some((tensor, _)) = outputs.into_iter().find(|(_, d)| d.is_some()) {
+        if let Some(tensor) = self.by_data.and_then(|index| plan.outputs.get(index)) {
             bail!(
                 Unsupported,
                 "the execution cannot be captured as a CUDA graph, because the data decides the size of output '{}': turn the \
@@ -127,7 +121,7 @@ impl State {
         Ok(())
     }
 
-    /// After an execution was enqueued: brings the outputs whose size the data decides to where they are to go.
+    /// After an execution was enqueued: brings the outputs whose size it told to where they are to go.
     pub fn deliver(&mut self, plan: &Plan, stream: &Stream) -> Result<()> {
         let mut delivered = Ok(());
         for (tensor, decided) in plan.outputs.iter().zip(&mut self.decided) {
@@ -267,7 +261,6 @@ impl State {
         let shape: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
         self.context.set_input_shape(&tensor.c_name, &shape)?;
         *known = Some(dims.to_vec());
-        self.reshaped = true;
         Ok(())
     }
 
@@ -290,35 +283,39 @@ impl State {
         unsafe { self.context.set_address(&tensor.c_name, address) }
     }
 
-    /// The shape of an output as far as the inputs' shapes decide it; `None` where the data does.
+    /// The shape of an output as far as the inputs' shapes decide it; `None` where the execution tells it.
+    ///
+    /// Where the data decides an output, TensorRT 8.5 was seen to execute once more for the old shapes when it was asked about
+    /// outputs after an input's shape was set (docs/tensorrt.md); the first execution of a context is right. So it is asked until
+    /// one such output is found, and never again: from then on an execution tells the size of every output that is not fixed.
     pub fn output_shape(&mut self, index: usize, tensor: &Tensor) -> Result<Option<Vec<usize>>> {
-        if self.decided.get(index).is_some_and(Option::is_some) {
+        if let Some(dims) = &tensor.fixed_dims {
+            return Ok(Some(dims.clone()));
+        }
+        if self.by_data.is_some() {
             return Ok(None);
         }
-        self.asked = true;
-        Ok(known(self.context.shape(&tensor.c_name)?))
+        let shape = known(self.context.shape(&tensor.c_name)?);
+        if shape.is_none() {
+            self.by_data = Some(index);
+        }
+        Ok(shape)
     }
 
-    /// True if the execution to come must be enqueued twice. Where the data decides an output, TensorRT 8.5 was seen to execute
-    /// once more for the old shapes when it was asked about outputs after an input's shape was set (docs/tensorrt.md). So it is
-    /// not asked for those outputs; where an engine has others too, the first execution is thrown away.
-    pub fn must_repeat(&mut self) -> bool {
-        let (reshaped, asked) = (std::mem::take(&mut self.reshaped), std::mem::take(&mut self.asked));
-        // The first execution of a context is right.
-        let first = !std::mem::replace(&mut self.executed, true);
-        reshaped && asked && !first && self.data_decides()
+    /// The shapes of all outputs.
+    pub fn output_shapes(&mut self, plan: &Plan) -> Result<Vec<Option<Vec<usize>>>> {
+        let mut once = || -> Result<Vec<_>> {
+            plan.outputs.iter().enumerate().map(|(i, tensor)| self.output_shape(i, tensor)).collect()
+        };
+        let shapes = once()?;
+        // Outputs before the first that the data decides were answered for.
+        if shapes.contains(&None) { once() } else { Ok(shapes) }
     }
 
-    /// Tells where an output goes, and returns its shape if it is known by now.
-    pub fn bind_output(
-        &mut self,
-        plan: &Plan,
-        index: usize,
-        tensor: &Tensor,
-        target: &Target,
-    ) -> Result<Option<Vec<usize>>> {
-        let shape = self.output_shape(index, tensor)?;
-        let Some(dims) = &shape else {
+    /// Tells where an output goes. `shape` is its shape, if it is known by now.
+    pub fn bind_output(&mut self, plan: &Plan, index: usize, target: &Target, shape: Option<&[usize]>) -> Result<()> {
+        let tensor = plan.outputs.get(index).ok_or_else(gone)?;
+        let Some(dims) = shape else {
             if let Target::Memory { buffer, offset, .. } = target {
                 // Asked for as of other outputs, so that no caller depends on how this one is brought there.
                 aligned("output", tensor, buffer, *offset)?;
@@ -331,7 +328,7 @@ impl State {
             };
             // SAFETY: it stays in the state, behind the context.
             unsafe { decided.bind(&mut self.context, tensor, target)? };
-            return Ok(None);
+            return Ok(());
         };
         let need = byte_size(tensor.dtype, dims)?;
         let Target::Memory { buffer, offset, capacity } = target else {
@@ -348,16 +345,10 @@ impl State {
         let address = aligned("output", tensor, buffer, *offset)?;
         self.bound.push(buffer.clone());
         // SAFETY: the memory is large enough and stays in `bound` until the work is done.
-        unsafe { self.context.set_address(&tensor.c_name, address)? };
-        Ok(shape)
+        unsafe { self.context.set_address(&tensor.c_name, address) }
     }
 
-    /// True if the data decides the size of some output.
-    pub fn data_decides(&self) -> bool {
-        self.decided.iter().any(Option::is_some)
-    }
-
-    /// An output whose size the data decided; `None` where shapes alone do.
+    /// An output whose size an execution told; `None` where shapes alone do.
     pub fn decided(&mut self, index: usize) -> Option<&mut Decided> {
         self.decided.get_mut(index)?.as_mut()
     }

@@ -187,6 +187,11 @@ impl Device {
         Ok(Entered { driver, pushed: true })
     }
 
+    /// The primary context.
+    pub(super) fn context(&self) -> Handle {
+        self.context
+    }
+
     /// True if the handle is this device's primary context.
     pub(super) fn is_context(&self, context: Handle) -> bool {
         context == self.context

@@ -71,6 +71,7 @@ functions! {
     allocate_host = "cuMemHostAlloc": fn(*mut *mut c_void, usize, u32);
     free_host = "cuMemFreeHost": fn(*mut c_void);
     copy = "cuMemcpy": fn(DevicePointer, DevicePointer, usize);
+    copy_between = "cuMemcpyPeerAsync": fn(DevicePointer, Handle, DevicePointer, Handle, usize, Handle);
     copy_async = "cuMemcpyAsync": fn(DevicePointer, DevicePointer, usize, Handle);
     fill_async = "cuMemsetD8Async": fn(DevicePointer, u8, usize, Handle);
     pointer_attribute = "cuPointerGetAttribute": fn(*mut c_void, i32, DevicePointer);

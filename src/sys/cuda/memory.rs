@@ -90,7 +90,16 @@ impl DeviceMemory {
     /// # Safety
     /// `from` has `len` bytes, and they fit behind `offset`.
     pub unsafe fn write(&self, offset: usize, from: *const u8, len: usize) -> Result<()> {
-        self.copy(self.address + offset as u64, from.expose_provenance() as u64, len)
+        self.copy(self.address + offset as u64, from.expose_provenance() as u64, len)?;
+        if len == 0 {
+            return Ok(());
+        }
+        let _entered = self.device.enter()?;
+        // The driver may return when it has taken pageable memory over, and streams that do not wait for the default stream,
+        // which copies, would not see the bytes yet.
+        // SAFETY: the default stream is always there.
+        let code = unsafe { (self.device.driver.stream_synchronize)(ptr::null_mut()) };
+        self.device.driver.check(code, format_args!("finish a copy of {len} bytes to {:?}", self.device))
     }
 
     /// Copies to host memory and returns when it is done. Work on streams is not waited for.

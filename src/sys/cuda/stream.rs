@@ -141,6 +141,27 @@ impl StreamHandle {
         self.device.driver.check(code, format_args!("copy {len} bytes on a stream"))
     }
 
+    /// Copies from the memory of one device to that of another in the stream's order, whether or not they reach each other's
+    /// memory: a plain copy is refused for memory of another device's pool.
+    ///
+    /// # Safety
+    /// As for [`StreamHandle::copy`]; each address is of the device beside it.
+    pub unsafe fn copy_between(
+        &self,
+        (to, to_device): (DevicePointer, &Device),
+        (from, from_device): (DevicePointer, &Device),
+        len: usize,
+    ) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let _entered = self.device.enter()?;
+        let (there, here) = (to_device.context(), from_device.context());
+        // SAFETY: by this function's contract; the devices' primary contexts are held for the rest of the process.
+        let code = unsafe { (self.device.driver.copy_between)(to, there, from, here, len, self.stream) };
+        self.device.driver.check(code, format_args!("copy {len} bytes from {from_device:?} to {to_device:?}"))
+    }
+
     /// Sets bytes in the stream's order.
     ///
     /// # Safety

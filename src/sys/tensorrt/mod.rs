@@ -1,11 +1,13 @@
 //! TensorRT and TensorRT-RTX called through their virtual tables (docs/tensorrt.md): one binary serves every version that
-//! was measured, and nothing of NVIDIA's is needed to build it. Each method is typed once, in `builder`, `parser` and `runtime`.
+//! was measured, and nothing of NVIDIA's is needed to build it. Each method is typed once, in `builder`, `parser`, `runtime` and
+//! `inspector`.
 
 mod abi;
 mod api;
 mod builder;
 mod client;
 mod config;
+mod inspector;
 mod logger;
 mod lookup;
 mod output_allocator;

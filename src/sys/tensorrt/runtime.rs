@@ -1,4 +1,4 @@
-//! Runtime, engine, execution context and inspector: every call typed once. The device's context is current wherever a
+//! Runtime, engine and execution context: every call typed once. The device's context is current wherever a
 //! method here says so; the caller sees to it.
 
 use super::abi::{Dims32, Dims64, Object, call, text};
@@ -24,8 +24,8 @@ const USER_MANAGED_MEMORY: i32 = 2;
 
 /// A plan that was loaded for a device.
 pub struct PlanOnDevice {
-    api: &'static Api,
-    device: &'static Device,
+    pub(super) api: &'static Api,
+    pub(super) device: &'static Device,
     /// `None` only while this is dropped.
     engine: Option<Owned>,
     runtime: Option<Owned>,
@@ -57,7 +57,7 @@ pub struct EngineTensor {
 /// An execution context. Exclusive.
 pub struct ExecutionContext {
     /// `None` only while this is dropped.
-    owned: Option<Owned>,
+    pub(super) owned: Option<Owned>,
     api: &'static Api,
     plan: Arc<PlanOnDevice>,
     set_address: u16,
@@ -110,12 +110,17 @@ impl PlanOnDevice {
         Ok(PlanOnDevice { api, device, engine, runtime: Some(runtime), logger, opening: Mutex::new(()) })
     }
 
+    /// Where it is.
+    pub fn device(&self) -> &'static Device {
+        self.device
+    }
+
     /// Which library it is.
     pub fn api(&self) -> &'static Api {
         self.api
     }
 
-    fn this(&self) -> *mut c_void {
+    pub(super) fn this(&self) -> *mut c_void {
         // SAFETY: the engine is alive as long as this.
         self.engine.as_ref().map_or(ptr::null_mut(), |e| unsafe { e.object.implementation() })
     }
@@ -174,23 +179,6 @@ impl PlanOnDevice {
         Ok(dims.shape())
     }
 
-    /// The engine's layers as TensorRT describes them in JSON.
-    pub fn inspect(&self) -> Result<String> {
-        let api = self.api;
-        let _entered = self.device.enter()?;
-        let (create, get) = (
-            api.slot(Method::CudaEngineCreateEngineInspector)?,
-            api.slot(Method::EngineInspectorGetEngineInformation)?,
-        );
-        let json = api.value(LAYER_INFORMATION_FORMAT, "JSON")?;
-        // SAFETY: a live engine, and the method's signature in every version.
-        let inspector = Object::returned(unsafe { call!(self.this(), create, fn() -> *mut c_void) })
-            .map(|o| Owned::new(o, DELETE))
-            .ok_or_else(|| self.error("make an engine inspector"))?;
-        // SAFETY: a live inspector; the string lives until the next call of it and is copied.
-        Ok(unsafe { text(call!(inspector.object.implementation(), get, fn(i32) -> *const c_char, json)) })
-    }
-
     /// Bytes of device memory that a context needs for its activations, whatever the profile.
     pub fn memory_bytes(&self) -> Result<usize> {
         let bytes = if old_dims(self.api) {
@@ -233,7 +221,7 @@ impl PlanOnDevice {
         })
     }
 
-    fn error(&self, what: &str) -> crate::Error {
+    pub(super) fn error(&self, what: &str) -> crate::Error {
         let what = format!("{} cannot {what}", self.api.version());
         self.api.error(ErrorCode::Execution, what, &self.logger)
     }

@@ -153,6 +153,13 @@ impl Work<'_> {
         for (index, node) in old.nodes.iter().enumerate() {
             let mut node = node.clone();
             self.subgraphs(&mut node, index, typing, &scope);
+            if node.is("If") && node.outputs.iter().filter(|o| !o.is_empty()).count() > 1 {
+                // Of silero_vad_op18_ifless each output came under the other's name, also with an Identity between.
+                self.problems.push(format!(
+                    "node {}: TensorRT 8.5 was seen to exchange the outputs of an If that has several",
+                    node.label()
+                ));
+            }
             let rewrite = if node.domain().is_empty() { (self.find)(&node.op_type) } else { None };
             let Some(rewrite) = rewrite else {
                 nodes.push(node);
