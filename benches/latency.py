@@ -12,6 +12,7 @@ Dynamic dimensions are given by --input-shape NAME=1x128, otherwise 1.
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+
+
+# How long a round of executions takes at least.
+ROUND_MS = 300
 
 
 def parse_arguments():
@@ -69,8 +74,8 @@ def open_session(path, threads):
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def time_onnxruntime(session, inputs, iterations):
-    for _ in range(2):
+def time_onnxruntime(session, inputs, iterations, warmup=2):
+    for _ in range(warmup):
         session.run(None, inputs)
     times = []
     for _ in range(iterations):
@@ -80,9 +85,9 @@ def time_onnxruntime(session, inputs, iterations):
     return statistics.median(times)
 
 
-def time_mezzo(arguments, path, shapes):
+def time_mezzo(arguments, path, shapes, iterations, warmup):
     command = [arguments.mezzo, "bench", str(path), "--json", "--threads", str(arguments.threads)]
-    command += ["--iterations", str(arguments.iterations)]
+    command += ["--iterations", str(iterations), "--warmup", str(warmup)]
     for name, shape in shapes.items():
         command += ["--input-shape", f"{name}={'x'.join(map(str, shape))}"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -97,10 +102,14 @@ def measure(arguments, path, work):
     inputs = make_inputs(session, shapes)
     half = work / "half.onnx"
     subprocess.run([arguments.mezzo, "convert", str(path), str(half)], check=True, stdout=subprocess.DEVNULL)
+    # A round of a small model takes ROUND_MS too, and both are warm then: a few executions of less than a millisecond each
+    # say more of a process that has just started, and of whatever else the machine did just then.
+    runs = max(arguments.iterations, math.ceil(ROUND_MS / time_onnxruntime(session, inputs, 5)))
+    warmup = max(2, runs // 4)
     runners = {
-        "onnxruntime fp32": lambda: time_onnxruntime(session, inputs, arguments.iterations),
-        "mezzo fp32": lambda: time_mezzo(arguments, path, shapes),
-        "mezzo fp16": lambda: time_mezzo(arguments, half, shapes),
+        "onnxruntime fp32": lambda: time_onnxruntime(session, inputs, runs, warmup),
+        "mezzo fp32": lambda: time_mezzo(arguments, path, shapes, runs, warmup),
+        "mezzo fp16": lambda: time_mezzo(arguments, half, shapes, runs, warmup),
     }
     rounds = {name: [] for name in runners}
     for _ in range(arguments.rounds):
