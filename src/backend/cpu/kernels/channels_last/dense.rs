@@ -120,13 +120,17 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         let bands = height.div_ceil(lines);
         let fixed = images * depth * weights.groups;
         // As many parts as keep all threads busy to the end, if there are that many places.
-        let even = |n: usize, most: usize| match threads {
-            1 => n,
+        let even = |least: usize, most: usize| match threads {
+            1 => least,
             t => {
-                let n = n.max((TASKS * t).div_ceil(fixed).min(most));
+                let n = least.max((TASKS * t).div_ceil(fixed).min(most));
                 let step = t.div_ceil(fixed.min(t));
-                let up = n.next_multiple_of(step);
-                if up <= most || n < step { up.min(most.max(n)) } else { up - step }
+                let (up, down) = (n.next_multiple_of(step), n / step * step);
+                match (up <= most, down >= least) {
+                    (true, _) => up,
+                    (_, true) => down,
+                    _ => n,
+                }
             }
         };
         // Few weights are read quickly, and whole rows are finished quickly: better than to cut panels.
