@@ -7,6 +7,7 @@ mod api;
 mod builder;
 mod client;
 mod config;
+mod foreign;
 mod inspector;
 mod logger;
 mod lookup;
