@@ -24,6 +24,7 @@ mod version;
 pub use api::Api;
 pub use builder::{Builder, Config, LayerInfo, Network, Profile, Selector, TensorInfo};
 pub use config::TimingCache;
+pub use foreign::catching;
 pub use logger::{Line, Logger, Severity};
 pub use output_allocator::{OutputAllocator, OutputSink};
 pub use parser::{ParseError, ParseFailure, ParsedNetwork};
