@@ -34,8 +34,8 @@ const CONTINUE_UNWIND: c_int = 8;
 const RESULT_REGISTER: c_int = 0;
 
 // mezzo_foreign_call(function, argument) calls the function and returns 0; if it throws, the unwinder goes on at
-// mezzo_foreign_caught with the exception as the result. The personality is named by a word that holds its address, because
-// the unwind table of a shared library cannot hold it (0x9b: that word's distance from here, in 4 bytes).
+// mezzo_foreign_caught with the exception as the result. The personality is named by a word that holds its address,
+// because the unwind table of a shared library cannot hold it (0x9b: that word's distance from here, in 4 bytes).
 #[cfg(target_arch = "x86_64")]
 global_asm!(
     ".pushsection .data.rel.ro.mezzo_foreign,\"aw\",@progbits",

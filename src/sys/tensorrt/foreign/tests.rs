@@ -2,7 +2,7 @@
 
 use super::catching;
 use super::frame::Exception;
-use crate::error::{Error, ErrorDomain};
+use crate::error::{Error, ErrorCode, ErrorDomain};
 use crate::sys::dl::Library;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -145,6 +145,7 @@ extern "C" bool throws(int which) {
     case 1: throw 5;
     case 2: throw Local();
     case 3: throw Kept();
+    case 5: throw std::bad_alloc();
     case 4:
         try { throw Kept(); }
         catch (...) { std::rethrow_exception(std::current_exception()); }
@@ -189,7 +190,7 @@ fn thrown_by(library: &Library) -> Vec<Error> {
     };
     // SAFETY: as above.
     assert!(catching("throws", || unsafe { throws(9) }).unwrap());
-    let errors = (0..5).map(|which| {
+    let errors = (0..6).map(|which| {
         // SAFETY: as above.
         let caught = catching("throws", || unsafe { throws(which) });
         // SAFETY: as above.
@@ -202,12 +203,13 @@ fn thrown_by(library: &Library) -> Vec<Error> {
 #[test]
 fn the_type_of_a_cpp_exception_is_told() {
     let Some(library) = compiled("throws", &[]) else { return };
-    let kinds = ["std::out_of_range", "int", "(anonymous namespace)::Local", "Kept", "Kept"];
+    let kinds = ["std::out_of_range", "int", "(anonymous namespace)::Local", "Kept", "Kept", "std::bad_alloc"];
     for _ in 0..100 {
         for (error, kind) in thrown_by(&library).iter().zip(kinds) {
             assert!(error.message().starts_with(&format!("throws threw the C++ exception {kind}:")), "{error}");
         }
     }
+    assert_eq!(thrown_by(&library).last().unwrap().code(), ErrorCode::OutOfMemory);
     let uncaught = library.symbol("uncaught").unwrap().as_ptr();
     // SAFETY: the source above has this signature.
     let uncaught = unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> c_int>(uncaught)() };

@@ -14,12 +14,15 @@ pub struct Thrown {
 
 impl Thrown {
     pub fn into_error(self, what: &str) -> Error {
-        let kind =
-            self.kind.map_or_else(|| "an exception of unknown type".into(), |k| format!("the C++ exception {k}"));
-        let message = format!(
-            "{what} threw {kind}: the library failed at something in the model. Try a newer TensorRT, or the CPU backend"
-        );
-        Error::foreign(ErrorCode::Unsupported, ErrorDomain::TensorRt, 0, message)
+        let (code, meaning) = match self.kind.as_deref() {
+            Some("std::bad_alloc") => (ErrorCode::OutOfMemory, "there is too little memory. Free some"),
+            _ => (
+                ErrorCode::Unsupported,
+                "the library failed at something in the model. Try a newer TensorRT, or the CPU backend",
+            ),
+        };
+        let kind = self.kind.map_or("an exception of unknown type".into(), |k| format!("the C++ exception {k}"));
+        Error::foreign(code, ErrorDomain::TensorRt, 0, format!("{what} threw {kind}: {meaning}"))
     }
 }
 
@@ -30,7 +33,7 @@ unsafe extern "C" {
 /// Ends an exception that the frame caught.
 pub fn end(exception: NonNull<Exception>) -> Thrown {
     let exception = exception.as_ptr();
-    // SAFETY: a caught exception, which is ours to end, once: by the C++ library that threw it, or else by the unwinder.
+    // SAFETY: a caught exception, which is ours to end, once: by the C++ library that threw it, or by the unwinder.
     unsafe {
         if let Some(library) = Library::that_threw(exception) {
             return Thrown { kind: library.end(exception) };
@@ -89,8 +92,8 @@ impl Library {
     /// # Safety
     /// A live exception of this library's, which is gone afterwards.
     unsafe fn end(&self, exception: *mut Exception) -> Option<String> {
-        // SAFETY: between begin and end the exception is the current one. Type information holds, behind its virtual table,
-        // the address of a C string that lives as long as the library that has the type.
+        // SAFETY: between begin and end the exception is the current one. Type information holds, behind its virtual
+        // table, the address of a C string that lives as long as the library that has the type.
         unsafe {
             (self.begin_catch)(exception.cast());
             let info = (self.current_type)().cast::<*const c_char>();
@@ -109,7 +112,8 @@ impl Library {
             return None;
         }
         let mut status = 0;
-        // SAFETY: a C string, which has a star before it where the type is of one file only; with no buffer given the result is one that malloc made, or NULL.
+        // SAFETY: a C string, which has a star before it where the type is of one file only; with no buffer given the
+        // result is one that malloc made, or NULL.
         unsafe {
             let mangled = if *mangled == b'*' as c_char { mangled.add(1) } else { mangled };
             let plain = (self.demangle)(mangled, ptr::null_mut(), ptr::null_mut(), &raw mut status);
