@@ -60,8 +60,8 @@ pub unsafe fn function(this: *mut c_void, slot: u16) -> *const c_void {
     unsafe { *(*this.cast::<*const *const c_void>()).add(usize::from(slot)) }
 }
 
-/// `call!(this, slot, fn(i32) -> bool, 3)` calls the method in a slot with the C++ calling convention of Linux, which is
-/// C's with `this` as the first argument. A method may throw: `foreign::catching` says what then. Unsafe: `this` must
+/// `call!(this, slot, fn(i32) -> bool, 3)` calls the method in a slot with the C++ calling convention of Linux, which
+/// is C's with `this` as the first argument. A method may throw: `foreign::catching` says what then. Unsafe: `this` must
 /// be alive and the slot must hold a method of that signature.
 macro_rules! call {
     ($this:expr, $slot:expr, fn($($type:ty),*) $(-> $result:ty)? $(, $argument:expr)* $(,)?) => {{

@@ -2,8 +2,8 @@
 //!
 //! Rust cannot catch them: one that reaches a `catch_unwind` ends the process. So a frame of our own stands between,
 //! whose personality routine (what the unwinder asks of each frame whether it catches) takes what is not Rust's. Panics
-//! pass through. The calls in between must be typed `C-unwind`, as `call!` types them, or the compiler takes them for calls
-//! that never unwind.
+//! pass through. The calls in between must be typed `C-unwind`, as `call!` types them, or the compiler takes them for
+//! calls that never unwind.
 
 #[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod frame;
