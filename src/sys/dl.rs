@@ -3,6 +3,8 @@
 //! A library stays loaded until the process ends: those opened here (TensorRT, CUDA) start threads and register
 //! destructors of their own, and taking them out of memory crashes programs.
 
+#[cfg(target_os = "linux")]
+use std::ffi::CStr;
 use std::ffi::{CString, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -26,6 +28,13 @@ impl Library {
         // SAFETY: the name is a C string. Whatever the library's initialisers do is what the caller trusts.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         NonNull::new(handle).map(Library).ok_or_else(last_error)
+    }
+
+    /// A library that the process has already, by the name that others depend on it by.
+    #[cfg(target_os = "linux")]
+    pub fn loaded(name: &CStr) -> Option<Library> {
+        // SAFETY: the name is a C string, and a library that is not there is not loaded.
+        NonNull::new(unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) }).map(Library)
     }
 
     /// Opens a library.
@@ -62,7 +71,7 @@ pub fn file_of(address: NonNull<c_void>) -> Option<PathBuf> {
         return None;
     }
     // SAFETY: the linker's own C string, which lives as long as the library, that is for the rest of the process.
-    let name = unsafe { std::ffi::CStr::from_ptr(name) };
+    let name = unsafe { CStr::from_ptr(name) };
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes())))
 }
 
@@ -80,7 +89,7 @@ fn last_error() -> String {
         if text.is_null() {
             return "the system's linker gives no reason".into();
         }
-        std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()
+        CStr::from_ptr(text).to_string_lossy().into_owned()
     }
 }
 

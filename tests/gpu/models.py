@@ -39,6 +39,21 @@ def main():
         [info("doubled", TensorProto.FLOAT, ["n"]), info("values", TensorProto.FLOAT, ["k"]),
          info("largest", TensorProto.FLOAT, [1])],
         [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]), helper.make_tensor("two", TensorProto.FLOAT, [], [2.0])])
+    # Branches with constants of their own, which read a value of the graph around them: with one output, and with two.
+    def branch(name, factor, outputs):
+        made = [info(f"{name}_small", TensorProto.FLOAT, [1, 4]), info(f"{name}_large", TensorProto.FLOAT, [1, 2, 4])]
+        return helper.make_graph(
+            [node("Mul", ["x", f"{name}_factor"], [f"{name}_small"]), node("Concat", [f"{name}_small", "x"], [f"{name}_two"], axis=0),
+             node("Unsqueeze", [f"{name}_two", f"{name}_axes"], [f"{name}_large"])],
+            name, [], made[:outputs],
+            [helper.make_tensor(f"{name}_factor", TensorProto.FLOAT, [], [factor]), helper.make_tensor(f"{name}_axes", TensorProto.INT64, [1], [0])])
+    for stem, names in [("branch", ["small"]), ("branches", ["small", "large"])]:
+        yes, no = branch("yes", 2.0, len(names)), branch("no", -3.0, len(names))
+        outputs = [info("small", TensorProto.FLOAT, [1, 4]), info("large", TensorProto.FLOAT, [1, 2, 4])]
+        save(folder / f"{stem}.onnx", [
+            node("ReduceMax", ["x"], ["most"], keepdims=0), node("Greater", ["most", "zero"], ["positive"]),
+            node("If", ["positive"], names, then_branch=yes, else_branch=no),
+        ], [info("x", TensorProto.FLOAT, [1, 4])], outputs[:len(names)], [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])])
     # A row, repeated to the size that an input says.
     save(folder / "expand.onnx", [node("Expand", ["x", "size"], ["rows"]), node("Add", ["rows", "rows"], ["y"])],
          [info("x", TensorProto.FLOAT, [1, 4]), info("size", TensorProto.INT64, [2])], [info("y", TensorProto.FLOAT, ["a", "b"])])

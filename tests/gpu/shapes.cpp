@@ -256,6 +256,46 @@ std::string test_mixed(const Setup &setup)
     return "an output that the data decides, one of the input's size, a fixed one: 6 sizes, run and enqueued, nothing written behind them";
 }
 
+namespace {
+
+/* A model of branches must be right, or be refused with that text; true if it was built. */
+bool right_or_refused(const Setup &setup, const char *name, const char *refusal)
+{
+    Engine engine;
+    try {
+        engine = small(setup, name, "");
+    } catch (const Failure &failure) {
+        if (std::string(failure.what()).find(refusal) == std::string::npos)
+            throw;
+        return false;
+    }
+    auto context = MAKE(Context, mezzo_context_new, static_cast<const mezzo_engine_t *>(engine.get()));
+    for (float sign : {1.0f, -1.0f, 1.0f}) {
+        std::vector<float> sent = {sign, sign * 2, sign * 3, sign * 4}, scaled;
+        for (float x : sent)
+            scaled.push_back(x * (sign > 0 ? 2 : -3));
+        std::vector<float> both(scaled);
+        both.insert(both.end(), sent.begin(), sent.end());
+        Value value = tensor(sent, {1, 4}, MEZZO_DTYPE_FP32);
+        MUST(mezzo_context_bind(context.get(), "x", value.get()));
+        MUST(mezzo_context_run(context.get(), nullptr));
+        SAME(context.get(), "small", scaled, name);
+        if (mezzo_engine_output_count(engine.get()) > 1)
+            SAME(context.get(), "large", both, name);
+    }
+    return true;
+}
+
+} // namespace
+
+/* TensorRT 8.5's parser throws a C++ exception at such branches, which must arrive as an error. */
+std::string test_branches(const Setup &setup)
+{
+    bool one = right_or_refused(setup, "branch", "threw the C++ exception");
+    bool two = right_or_refused(setup, "branches", "exchange the outputs of an If");
+    return std::string("one output: ") + (one ? "right" : "refused") + "; two: " + (two ? "right" : "refused");
+}
+
 std::string test_shape_input(const Setup &setup)
 {
     Engine engine = small(setup, "expand", "size=[1,4]:[3,4]:[64,4]");

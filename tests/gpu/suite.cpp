@@ -504,7 +504,7 @@ const std::pair<const char *, std::function<std::string(const Setup &)>> TESTS[]
     {"refusals", test_refusals},   {"borrowed", test_borrowed}, {"capture", test_capture},
     {"lifetimes", test_lifetimes}, {"two streams", test_two_streams}, {"threads", test_threads},
     {"files", test_files},         {"profile", test_profile},   {"data decides", test_data_decides},
-    {"mixed", test_mixed},
+    {"mixed", test_mixed},         {"branches", test_branches},
     {"shape input", test_shape_input}, {"profiles", test_profiles}, {"half required", test_half_required},
     {"dlpack", test_dlpack},       {"shared memory", test_shared_memory}, {"pool", test_pool},
     {"two devices", test_two_devices}, {"both at once", test_two_devices_at_once},

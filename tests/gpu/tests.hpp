@@ -7,6 +7,7 @@
 // shapes.cpp
 std::string test_data_decides(const Setup &);
 std::string test_mixed(const Setup &);
+std::string test_branches(const Setup &);
 std::string test_shape_input(const Setup &);
 std::string test_profiles(const Setup &);
 std::string test_half_required(const Setup &);

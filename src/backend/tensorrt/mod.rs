@@ -27,7 +27,7 @@ pub use rewrite::for_parser;
 use super::{Backend, BuildOptions, LoadOptions, LoadedEngine, Progress, SectionReader};
 use crate::device::Device;
 use crate::model::Model;
-use crate::sys::tensorrt::{Api, Flavour, SearchPaths};
+use crate::sys::tensorrt::{Api, Flavour, SearchPaths, catching};
 use crate::{Result, bail};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -120,7 +120,10 @@ impl Backend for TensorRtBackend {
         options.tensorrt.check()?;
         let api = self.api(options)?;
         let place = Place::of_build(self.flavour, options);
-        Ok(Arc::new(build::build(self.name(), api, model, options, progress, place)?))
+        // Where an exception is likely the call is named; this is for the others, which would end the process.
+        let call = format!("a call of {} while the engine was built", api.version());
+        let engine = catching(&call, || build::build(self.name(), api, model, options, progress, place))??;
+        Ok(Arc::new(engine))
     }
 
     fn load_plan(&self, plan: Bytes, options: &LoadOptions) -> Result<Arc<dyn LoadedEngine>> {

@@ -60,13 +60,15 @@ pub unsafe fn function(this: *mut c_void, slot: u16) -> *const c_void {
     unsafe { *(*this.cast::<*const *const c_void>()).add(usize::from(slot)) }
 }
 
-/// `call!(this, slot, fn(i32) -> bool, 3)` calls the method in a slot with the C++ calling convention of Linux, which is
-/// C's with `this` as the first argument. Unsafe: `this` must be alive and the slot must hold a method of that signature.
+/// `call!(this, slot, fn(i32) -> bool, 3)` calls the method in a slot with the C++ calling convention of Linux, which
+/// is C's with `this` as the first argument. A method may throw: `foreign::catching` says what then. Unsafe: `this` must
+/// be alive and the slot must hold a method of that signature.
 macro_rules! call {
     ($this:expr, $slot:expr, fn($($type:ty),*) $(-> $result:ty)? $(, $argument:expr)* $(,)?) => {{
         let this: *mut std::ffi::c_void = $this;
         let method = $crate::sys::tensorrt::abi::function(this, $slot);
-        let method: unsafe extern "C" fn(*mut std::ffi::c_void $(, $type)*) $(-> $result)? = std::mem::transmute(method);
+        let method: unsafe extern "C-unwind" fn(*mut std::ffi::c_void $(, $type)*) $(-> $result)? =
+            std::mem::transmute(method);
         method(this $(, $argument)*)
     }};
 }

@@ -2,6 +2,7 @@
 
 use super::abi::Object;
 use super::client;
+use super::foreign;
 use super::logger::{Line, Logger, LoggerPool};
 use super::lookup::{self, Enumerator, Slots};
 use super::search::{self, SearchPaths};
@@ -19,9 +20,9 @@ use std::path::{Path, PathBuf};
 static LOADED: Mutex<Vec<&'static Api>> = Mutex::new(Vec::new());
 
 /// A factory: takes a logger or another object, and the version.
-type Create = unsafe extern "C" fn(argument: *mut c_void, version: i32) -> *mut c_void;
+type Create = unsafe extern "C-unwind" fn(argument: *mut c_void, version: i32) -> *mut c_void;
 /// A parser's factory.
-type CreateParser = unsafe extern "C" fn(network: *mut c_void, logger: *mut c_void, version: i32) -> *mut c_void;
+type CreateParser = unsafe extern "C-unwind" fn(network: *mut c_void, logger: *mut c_void, version: i32) -> *mut c_void;
 /// A version's number.
 type GetVersion = unsafe extern "C" fn() -> i32;
 
@@ -169,10 +170,10 @@ impl Api {
             );
         };
         // SAFETY: the factories have this signature in every version, and the logger has this version's shape.
-        let object = unsafe {
+        let object = self.catching(symbol, logger, || unsafe {
             let factory: Create = std::mem::transmute(factory.as_ptr());
             factory(logger.as_ptr(), self.version.native())
-        };
+        })?;
         Object::returned(object).ok_or_else(|| {
             // TensorRT-RTX's builder alone works without a GPU.
             let builds_anywhere = self.version.flavour() == Flavour::Rtx && what == "builder";
@@ -184,9 +185,14 @@ impl Api {
     /// The slot of a method, or an error that names it.
     pub(super) fn slot(&self, method: Method) -> Result<u16> {
         self.slots.get(method).ok_or_else(|| {
-            let name = METHODS.get(method as usize).map_or("?", |row| row.name);
+            let name = self.method_name(method);
             err!(Unsupported, "{} has no {name}", self.version)
         })
+    }
+
+    /// The name of a method, as NVIDIA's headers have it.
+    pub(super) fn method_name(&self, method: Method) -> &'static str {
+        METHODS.get(method as usize).map_or("?", |row| row.name)
     }
 
     /// True if this version has the method.
@@ -215,6 +221,22 @@ impl Api {
             format!("{what}: {}", said.join("; "))
         };
         Error::foreign(code, ErrorDomain::TensorRt, native_code(&lines), message)
+    }
+
+    /// Runs a call of the library, named `call`, which may throw; the error has also what the library logged.
+    pub(super) fn catching<R>(&self, call: &str, logger: &Logger, f: impl FnOnce() -> R) -> Result<R> {
+        foreign::catching(&format!("{call} of {}", self.version), f).map_err(|thrown| {
+            let said: Vec<String> = logger.take().into_iter().map(|l| l.text.trim().to_string()).collect();
+            if said.is_empty() {
+                return thrown;
+            }
+            Error::foreign(
+                thrown.code(),
+                thrown.domain(),
+                thrown.native_code(),
+                format!("{thrown}. Before it the library said: {}", said.join("; ")),
+            )
+        })
     }
 
     /// The ONNX parser that belongs to this library: beside it, or where the system's linker finds it.

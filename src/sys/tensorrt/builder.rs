@@ -108,7 +108,9 @@ impl<'l> Builder<'l> {
         let flags = if strongly_typed != 0 { strongly_typed } else { flag("EXPLICIT_BATCH") };
         let slot = self.api.slot(Method::BuilderCreateNetworkV2)?;
         // SAFETY: a live builder, and the method's signature in every version.
-        let network = unsafe { call!(self.implementation(), slot, fn(u32) -> *mut c_void, flags) };
+        let network = self.catching(Method::BuilderCreateNetworkV2, || unsafe {
+            call!(self.implementation(), slot, fn(u32) -> *mut c_void, flags)
+        })?;
         let owned = self.own(network, "a network")?;
         Ok(Network { builder: self, owned, strongly_typed: strongly_typed != 0 })
     }
@@ -117,7 +119,9 @@ impl<'l> Builder<'l> {
     pub fn config<'b>(&'b self) -> Result<Config<'b>> {
         let slot = self.api.slot(Method::BuilderCreateBuilderConfig)?;
         // SAFETY: a live builder, and the method's signature in every version.
-        let config = unsafe { call!(self.implementation(), slot, fn() -> *mut c_void) };
+        let config = self.catching(Method::BuilderCreateBuilderConfig, || unsafe {
+            call!(self.implementation(), slot, fn() -> *mut c_void)
+        })?;
         Ok(Config { builder: self, owned: self.own(config, "a configuration")?, monitor: PhantomData })
     }
 
@@ -135,8 +139,9 @@ impl<'l> Builder<'l> {
         let slot = self.api.slot(Method::BuilderBuildSerializedNetwork)?;
         let (network, config) = (network.as_ptr(), config.owned.object.as_ptr());
         // SAFETY: a live builder, network and configuration, passed by reference as every version takes them.
-        let plan =
-            unsafe { call!(self.implementation(), slot, fn(*mut c_void, *mut c_void) -> *mut c_void, network, config) };
+        let plan = self.catching(Method::BuilderBuildSerializedNetwork, || unsafe {
+            call!(self.implementation(), slot, fn(*mut c_void, *mut c_void) -> *mut c_void, network, config)
+        })?;
         let plan = Object::returned(plan).ok_or_else(|| {
             self.api.error(
                 ErrorCode::Unsupported,
@@ -164,6 +169,10 @@ impl<'l> Builder<'l> {
         // SAFETY: the block has `size` bytes there, which nothing writes while it lives.
         copy.extend_from_slice(unsafe { std::slice::from_raw_parts(data, size) });
         Ok(copy)
+    }
+
+    fn catching<R>(&self, method: Method, f: impl FnOnce() -> R) -> Result<R> {
+        self.api.catching(self.api.method_name(method), self.logger, f)
     }
 
     fn own(&self, object: *mut c_void, what: &str) -> Result<Owned> {

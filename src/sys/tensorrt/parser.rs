@@ -75,14 +75,17 @@ impl<'b> Network<'b> {
         let (api, logger) = (self.builder.api, self.builder.logger);
         let entry = api.parser()?;
         // SAFETY: the factory's signature in every version; network and logger are alive and of this version's shape.
-        let parser = unsafe { (entry.create)(self.owned.object.as_ptr(), logger.as_ptr(), entry.version) };
+        let parser = api.catching("createNvOnnxParser", logger, || unsafe {
+            (entry.create)(self.owned.object.as_ptr(), logger.as_ptr(), entry.version)
+        })?;
         let parser = Object::returned(parser).ok_or_else(|| {
             api.error(ErrorCode::InvalidState, format_args!("{} cannot create its ONNX parser", api.version()), logger)
         })?;
         let parser = Owned::new(parser, api.slot(Method::ParserDelete)?);
         let this = parser.object.as_ptr();
-        let parsed = parse(this, api.slot(method)?);
-        let errors = errors(api, this)?;
+        let slot = api.slot(method)?;
+        let parsed = api.catching(api.method_name(method), logger, || parse(this, slot))?;
+        let errors = api.catching("IParser::getError", logger, || errors(api, this))??;
         if !errors.is_empty() {
             return Err(ParseFailure::Parser(errors));
         }

@@ -96,11 +96,11 @@ impl PlanOnDevice {
         let slot = api.slot(Method::RuntimeDeserializeCudaEngine)?;
         // SAFETY: a live runtime. Up to 8.6 a third argument, an old plugin factory, must be null; later versions do not
         // look at it. The plan lives during the call, which copies what it needs.
-        let engine = unsafe {
+        let engine = api.catching(api.method_name(Method::RuntimeDeserializeCudaEngine), &logger, || unsafe {
             let this = runtime.object.implementation();
             let none = ptr::null_mut();
             call!(this, slot, fn(*const u8, usize, *mut c_void) -> *mut c_void, plan.as_ptr(), plan.len(), none)
-        };
+        })?;
         let engine = Object::returned(engine).ok_or_else(|| {
             let what = format!("{} cannot load the engine's plan", api.version());
             api.error(ErrorCode::Unsupported, what, &logger)
@@ -199,14 +199,17 @@ impl PlanOnDevice {
         let _entered = self.device.enter()?;
         let _one = self.opening.lock();
         let old = old_dims(self.api);
-        let slot = self.api.slot(match own_memory || !old {
+        let method = match own_memory || !old {
             true => Method::CudaEngineCreateExecutionContext,
             false => Method::CudaEngineCreateExecutionContextWithoutDeviceMemory,
-        })?;
+        };
+        let slot = self.api.slot(method)?;
         let strategy = if own_memory { STATIC_MEMORY } else { USER_MANAGED_MEMORY };
         // SAFETY: a live engine. From version 10 on the argument is the allocation strategy; earlier versions take no
         // argument and do not look at it.
-        let context = unsafe { call!(self.this(), slot, fn(i32) -> *mut c_void, strategy) };
+        let context = self.api.catching(self.api.method_name(method), &self.logger, || unsafe {
+            call!(self.this(), slot, fn(i32) -> *mut c_void, strategy)
+        })?;
         let object = Object::returned(context).ok_or_else(|| {
             let what = format!("{} cannot open an execution context", self.api.version());
             self.api.error(ErrorCode::OutOfMemory, what, &self.logger)
