@@ -89,10 +89,14 @@ enum Side<'a, T> {
     Whole(&'a [T]),
 }
 
+/// Makes a number of a row.
+type Reduction<'a> = Box<dyn Fn(&[f32]) -> f32 + Send + Sync + 'a>;
+
 enum Action<'a> {
     Unary(&'a Unary, Option<Op>),
     Binary(Zip<f32, f32>, Option<Op>),
-    Reduce(&'a RowReduction, Box<dyn Fn(&[f32]) -> f32 + Send + Sync + 'a>),
+    /// The function is it once more, as steps in registers take it.
+    Reduce(&'a RowReduction, Reduction<'a>),
 }
 
 struct Step<'a, T> {
