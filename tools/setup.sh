@@ -3,7 +3,7 @@
 #
 #   tools/setup.sh cmake     a cmake of at least 3.16 (the system's if it has one)
 #   tools/setup.sh judges    the Python packages that judge the results (tests/python/requirements.txt)
-#   tools/setup.sh tensorrt  TensorRT-RTX and the lean runtime, where there are wheels for the machine (190 MB)
+#   tools/setup.sh tensorrt  TensorRT-RTX, the lean runtime and TensorRT 8.5, where there are wheels for the machine (740 MB)
 #
 # Python packages go to build/python by "pip install --target": no virtual environment module is needed, and nothing of
 # the system changes. tools/env.sh puts them on the paths.
@@ -56,7 +56,7 @@ cmake) setup_cmake ;;
 judges) pip_install tests/python/requirements.txt ;;
 tensorrt) # Not needed: without them their tests are skipped and say so.
     tools/fetch_tensorrt_headers.sh || say "tests with TensorRT's headers will be skipped"
-    for library in rtx lean; do
+    for library in rtx lean 8.5; do
         PYTHON=$python tools/fetch_tensorrt.sh $library || say "tests of TensorRT ($library) will be skipped"
     done
     ;;
