@@ -1,4 +1,5 @@
-//! An output whose size an execution tells, because the data decides it, or that of another output: what TensorRT wrote goes from the context's memory to the caller's.
+//! An output whose size an execution tells, because the data decides it, or that of another output: what TensorRT wrote
+//! goes from the context's memory to the caller's.
 #![allow(unsafe_code)] // bytes are copied on the device; sizes are checked and buffers kept
 
 use super::super::{TensorValue, byte_size};

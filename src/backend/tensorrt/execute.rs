@@ -411,7 +411,8 @@ fn check_device(plan: &Plan, what: &str, name: &str, value: &TensorValue) -> Res
     match value.buffer().device() {
         Some(device) if !std::ptr::eq(device, plan.device) => bail!(
             InvalidArgument,
-            "{what} '{name}' is bound to memory of {device:?}, but the engine runs on {:?}: bind memory of that device, and              copy with mezzo_buffer_copy_async",
+            "{what} '{name}' is bound to memory of {device:?}, but the engine runs on {:?}: bind memory of that device, and \
+             copy with mezzo_buffer_copy_async",
             plan.device
         ),
         _ => Ok(()),

@@ -28,12 +28,18 @@ pub enum Side<'a, T> {
     Whole(&'a [T]),
 }
 
+/// Makes a number of a row, unrounded.
+pub trait Reduce: Sync {
+    /// Of this row.
+    fn of(&self, row: &[f32]) -> f32;
+}
+
 /// What a step does.
 pub enum Action<'a> {
     /// An operator.
     Op(Op),
     /// Makes a number of a row.
-    Reduce(&'a dyn Fn(&[f32]) -> f32),
+    Reduce(&'a dyn Reduce),
 }
 
 /// A step. The place of its result is none of its operands'.
@@ -96,9 +102,9 @@ impl<T: Lane<C = f32>> SingleWork for OneRow<'_, '_, T> {
         for step in &of.steps {
             let op = match &step.action {
                 Action::Op(op) => *op,
-                Action::Reduce(f) => {
+                Action::Reduce(r) => {
                     if let (Side::At(Place::Row(from)), Place::Number(to)) = (&step.sides[0], step.to) {
-                        let mut number = [f(&rows[*from])];
+                        let mut number = [r.of(&rows[*from])];
                         T::round(&mut number);
                         numbers[to] = number[0];
                     }
@@ -219,10 +225,17 @@ mod tests {
     use super::*;
     use crate::backend::cpu::kernels::vector::WIDEST;
 
+    struct Sum;
+
+    impl Reduce for Sum {
+        fn of(&self, row: &[f32]) -> f32 {
+            row.iter().sum()
+        }
+    }
+
     /// (x - its sum) / sqrt(whole * one) + row, of any length, with every width of vectors.
     fn check<T: Lane<C = f32>>() {
         let round = |v: f32| T::put(v).get();
-        let sum = |row: &[f32]| row.iter().sum::<f32>();
         for n in [1, 7, 16, 70, 131] {
             let numbers =
                 |k: f32, count: usize| -> Vec<T> { (0..count).map(|i| T::put((i as f32 * k).sin())).collect() };
@@ -233,7 +246,7 @@ mod tests {
             let steps = RowSteps {
                 steps: vec![
                     Step {
-                        action: Action::Reduce(&sum),
+                        action: Action::Reduce(&Sum),
                         sides: [at(Place::Row(0)), Side::One(0.0)],
                         to: Place::Number(0),
                     },
@@ -253,7 +266,7 @@ mod tests {
                 .map(|i| {
                     let first = i / n * n;
                     let of_row: Vec<f32> = x[first..first + n].iter().map(|v| v.get()).collect();
-                    let sum = round(sum(&of_row));
+                    let sum = round(Sum.of(&of_row));
                     let root = round(round(whole[2 * n + i].get() * 3.0).sqrt());
                     let shifted = round(round(round(x[i].get() - sum) / root) + row[i % n]);
                     T::put(shifted * round(sum * sum))

@@ -13,7 +13,7 @@ use crate::backend::cpu::kernels::elementwise::{Operand, Zip};
 use crate::backend::cpu::kernels::lane::Lane;
 use crate::backend::cpu::kernels::program::{From, Stage, Unary};
 use crate::backend::cpu::kernels::registers::Op;
-use crate::backend::cpu::kernels::row_steps::{self, Place, RowSteps};
+use crate::backend::cpu::kernels::row_steps::{self, Place, Reduce, RowSteps};
 use crate::backend::cpu::tensor::Tensor;
 use crate::backend::cpu::value::Val;
 use crate::model::DataType;
@@ -89,14 +89,10 @@ enum Side<'a, T> {
     Whole(&'a [T]),
 }
 
-/// Makes a number of a row.
-type Reduction<'a> = Box<dyn Fn(&[f32]) -> f32 + Send + Sync + 'a>;
-
 enum Action<'a> {
     Unary(&'a Unary, Option<Op>),
     Binary(Zip<f32, f32>, Option<Op>),
-    /// The function is it once more, as steps in registers take it.
-    Reduce(&'a RowReduction, Reduction<'a>),
+    Reduce(&'a RowReduction),
 }
 
 struct Step<'a, T> {
@@ -109,7 +105,7 @@ impl<T> Step<'_, T> {
     fn in_registers(&self) -> Option<row_steps::Step<'_, T>> {
         let action = match &self.action {
             Action::Unary(_, op) | Action::Binary(_, op) => row_steps::Action::Op((*op)?),
-            Action::Reduce(_, f) => row_steps::Action::Reduce(f),
+            Action::Reduce(r) => row_steps::Action::Reduce(*r),
         };
         Some(row_steps::Step { action, sides: self.sides.each_ref().map(Side::in_registers), to: self.to })
     }
@@ -172,9 +168,7 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
             let Some(first) = side(part.inputs.first().copied().flatten())? else { return Ok(None) };
             let made = matches!(first, Side::At(_));
             let (action, second) = match (part.kernel.row_reduction(), part.kernel.stage()) {
-                (Some(r), _) if made && r.is_last_of(dims.len()) => {
-                    (Action::Reduce(r, Box::new(|row| r.of(row))), Side::One(0.0))
-                }
+                (Some(r), _) if made && r.is_last_of(dims.len()) => (Action::Reduce(r), Side::One(0.0)),
                 (None, Some(Stage::Unary(f, op))) if made => (Action::Unary(f, *op), Side::One(0.0)),
                 (None, Some(Stage::Binary(f, op))) => match side(part.inputs.get(1).copied().flatten())? {
                     Some(second) => (Action::Binary(*f, *op), second),
@@ -185,8 +179,8 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
             let number = |s: &Side<T>| matches!(s, Side::At(Place::Number(_)) | Side::One(_));
             let kind = match &action {
                 // A reduction of one number a row is another operator than it was taken for.
-                Action::Reduce(..) if number(&first) => return Ok(None),
-                Action::Reduce(..) => 1,
+                Action::Reduce(_) if number(&first) => return Ok(None),
+                Action::Reduce(_) => 1,
                 _ => usize::from(number(&first) && number(&second)),
             };
             let buffer = free[kind].pop().unwrap_or_else(|| {
@@ -268,7 +262,7 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
             Place::Number(b) => &numbers[b][..],
         };
         match (&step.action, &step.sides) {
-            (Action::Reduce(r, _), [Side::At(place), _]) => {
+            (Action::Reduce(r), [Side::At(place), _]) => {
                 made.iter_mut().zip(of(*place).chunks(n)).for_each(|(m, row)| *m = r.of(row));
             }
             (Action::Unary(f, _), [Side::At(place), _]) => {
@@ -296,7 +290,7 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
                 f(side(0), side(1), made);
             }
             // Bound to values of the block alone.
-            (Action::Reduce(..) | Action::Unary(..), _) => unreachable!("an operator of one input over an operand"),
+            (Action::Reduce(_) | Action::Unary(..), _) => unreachable!("an operator of one input over an operand"),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{Built, Entry, Inputs, Kernel, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::row_steps::Reduce;
 use crate::backend::cpu::kernels::rows::sum;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
@@ -58,9 +59,10 @@ impl RowReduction {
     pub fn is_last_of(&self, rank: usize) -> bool {
         self.axis == -1 || usize::try_from(self.axis).is_ok_and(|a| a + 1 == rank)
     }
+}
 
-    /// The result for one row, unrounded.
-    pub fn of(&self, row: &[f32]) -> f32 {
+impl Reduce for RowReduction {
+    fn of(&self, row: &[f32]) -> f32 {
         vectorize(|| line(self.kind, row))
     }
 }

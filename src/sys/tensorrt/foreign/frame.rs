@@ -36,23 +36,37 @@ const RESULT_REGISTER: c_int = 0;
 // mezzo_foreign_call(function, argument) calls the function and returns 0; if it throws, the unwinder goes on at
 // mezzo_foreign_caught with the exception as the result. The personality is named by a word that holds its address,
 // because the unwind table of a shared library cannot hold it (0x9b: that word's distance from here, in 4 bytes).
+macro_rules! frame {
+    // The directive for a word of 8 bytes, and the function's instructions.
+    ($word:literal, $($line:literal),+ $(,)?) => {
+        global_asm!(
+            ".pushsection .data.rel.ro.mezzo_foreign,\"aw\",@progbits",
+            ".p2align 3",
+            ".Lmezzo_foreign_personality:",
+            concat!($word, " {personality}"),
+            ".popsection",
+            ".pushsection .text.mezzo_foreign_call,\"ax\",@progbits",
+            ".globl mezzo_foreign_call",
+            ".hidden mezzo_foreign_call",
+            ".type mezzo_foreign_call,@function",
+            ".globl mezzo_foreign_caught",
+            ".hidden mezzo_foreign_caught",
+            ".p2align 4",
+            "mezzo_foreign_call:",
+            ".cfi_startproc",
+            ".cfi_personality 0x9b, .Lmezzo_foreign_personality",
+            $($line,)+
+            ".cfi_endproc",
+            ".size mezzo_foreign_call, . - mezzo_foreign_call",
+            ".popsection",
+            personality = sym personality,
+        );
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
-global_asm!(
-    ".pushsection .data.rel.ro.mezzo_foreign,\"aw\",@progbits",
-    ".p2align 3",
-    ".Lmezzo_foreign_personality:",
-    ".quad {personality}",
-    ".popsection",
-    ".pushsection .text.mezzo_foreign_call,\"ax\",@progbits",
-    ".globl mezzo_foreign_call",
-    ".hidden mezzo_foreign_call",
-    ".type mezzo_foreign_call,@function",
-    ".globl mezzo_foreign_caught",
-    ".hidden mezzo_foreign_caught",
-    ".p2align 4",
-    "mezzo_foreign_call:",
-    ".cfi_startproc",
-    ".cfi_personality 0x9b, .Lmezzo_foreign_personality",
+frame!(
+    ".quad",
     // The stack is aligned to 16 bytes at a call.
     "sub rsp, 8",
     ".cfi_adjust_cfa_offset 8",
@@ -64,29 +78,11 @@ global_asm!(
     "add rsp, 8",
     ".cfi_adjust_cfa_offset -8",
     "ret",
-    ".cfi_endproc",
-    ".size mezzo_foreign_call, . - mezzo_foreign_call",
-    ".popsection",
-    personality = sym personality,
 );
 
 #[cfg(target_arch = "aarch64")]
-global_asm!(
-    ".pushsection .data.rel.ro.mezzo_foreign,\"aw\",@progbits",
-    ".p2align 3",
-    ".Lmezzo_foreign_personality:",
-    ".xword {personality}",
-    ".popsection",
-    ".pushsection .text.mezzo_foreign_call,\"ax\",@progbits",
-    ".globl mezzo_foreign_call",
-    ".hidden mezzo_foreign_call",
-    ".type mezzo_foreign_call,@function",
-    ".globl mezzo_foreign_caught",
-    ".hidden mezzo_foreign_caught",
-    ".p2align 4",
-    "mezzo_foreign_call:",
-    ".cfi_startproc",
-    ".cfi_personality 0x9b, .Lmezzo_foreign_personality",
+frame!(
+    ".xword",
     "stp x29, x30, [sp, #-16]!",
     ".cfi_def_cfa_offset 16",
     ".cfi_offset w29, -16",
@@ -102,10 +98,6 @@ global_asm!(
     ".cfi_restore w29",
     ".cfi_restore w30",
     "ret",
-    ".cfi_endproc",
-    ".size mezzo_foreign_call, . - mezzo_foreign_call",
-    ".popsection",
-    personality = sym personality,
 );
 
 unsafe extern "C-unwind" {
