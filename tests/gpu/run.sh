@@ -11,6 +11,7 @@
 #              torch     PyTorch on the same networks
 #              suite     devices, memory, streams, executions, lifetimes, errors; DLPack with PyTorch
 #              probe     what TensorRT 8.5 or 8.6 asks and tells of an output that the data decides, without Mezzo
+#              options   what a build can be told, each taken or refused, and what comes of it
 #              engines   builds what is compared and measured (slow; MEZZO_GPU_JOBS at once, 3 if not set)
 #              sanitize  the suite under compute-sanitizer, with the engines that "suite" has left
 #              agree     the engines beside the CPU backend
@@ -20,7 +21,9 @@
 #
 # Each part can be run alone, and again: MEZZO_GPU_WORK names the folder where models and engines stay (a temporary one if it is
 # not set), and what is there is not made again. Published models are taken from build/published (MEZZO_PUBLISHED names another
-# folder). With cuBLAS 11 in LIBRARIES its tactics are used too: transformers need them on TensorRT 8.5.
+# folder). MEZZO_ENGINES="digits32,vit_b_16" names what "engines" and "agree" are to deal with (all of tests/gpu/engines.py if
+# it is not set), MEZZO_PRECISIONS="fp16" in what, MEZZO_TURNS="vit_b_16" what "turns" measures. With cuBLAS 11 in LIBRARIES its
+# tactics are used too: transformers need them on TensorRT 8.5.
 #
 # Needs python3 with numpy and onnx; "models" and "torch" torch and torchvision.
 set -u
@@ -29,7 +32,7 @@ binaries=$(cd "$2" && pwd)
 results=${3:-build/gpu/results}
 mkdir -p "$results"
 results=$(cd "$results" && pwd)
-[ $# -gt 3 ] && shift 3 && parts=" $* " || parts=" models torch suite probe engines sanitize agree archives bench turns "
+[ $# -gt 3 ] && shift 3 && parts=" $* " || parts=" models torch suite probe options engines sanitize agree archives bench turns "
 cd "$(dirname "$0")/../.."
 work=${MEZZO_GPU_WORK:-$(mktemp -d)}
 published=${MEZZO_PUBLISHED:-build/published}
@@ -92,9 +95,15 @@ if part probe; then
         END { for (i = 1; i <= ways; i++) if (none[order[i]]) { wrong++; print none[order[i]] " of " all[order[i]] " wrong: " order[i] }
               print ways " ways tried, " wrong + 0 " of them wrong" }' "$results/allocator.txt"
 fi
+if part options; then
+    python3 tests/gpu/options.py "$work/options" --mezzo "$binaries/mezzo" --library "$libraries" --models "$work" 2>&1 |
+        tee "$results/options.txt"
+    grep -q '^0 failed' "$results/options.txt" || failed=1
+fi
 if part engines; then
     python3 tests/gpu/engines.py "$engines" --mezzo "$binaries/mezzo" --library "$libraries" --models "$work" --published "$published" \
-        --jobs "$jobs" >"$results/engines.txt" || failed=1
+        --jobs "$jobs" ${MEZZO_ENGINES:+--only "$MEZZO_ENGINES"} ${MEZZO_PRECISIONS:+--precisions "$MEZZO_PRECISIONS"} \
+        >"$results/engines.txt" || failed=1
     cat "$results/engines.txt"
 fi
 if part sanitize; then
@@ -112,7 +121,7 @@ if part sanitize; then
 fi
 if part agree; then
     python3 tests/gpu/agree.py "$engines" --mezzo "$binaries/mezzo" --library "$libraries" --models "$work" --published "$published" \
-        2>&1 | tee "$results/agree.txt"
+        ${MEZZO_ENGINES:+--only "$MEZZO_ENGINES"} 2>&1 | tee "$results/agree.txt"
     grep -q '"ok": false' "$results/agree.txt" && failed=1
 fi
 if part archives; then
