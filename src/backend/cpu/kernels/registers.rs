@@ -9,6 +9,7 @@ use super::math::{ERF_LARGE, ERF_SMALL, EXP, EXP2, LN2_HIGH, LN2_LOW, ROUNDER, T
 use super::program::MAX_KEPT;
 use super::vector::{Single, SingleWork, dispatch_single};
 use half::f16;
+use std::mem::MaybeUninit;
 
 /// An operator that is known here.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -144,22 +145,34 @@ impl SingleWork for Run<'_, '_> {
     fn run<X: Single>(self) {
         let Run { of, at, values } = self;
         let n = values.len();
+        let mut kept = [false; MAX_KEPT];
+        if let Some(k) = of.keep {
+            kept[k] = true;
+        }
         for bound in &of.ops {
             for arg in &bound.args {
                 match arg {
                     Arg::Each(all) => assert!(at + n <= all.len()),
                     Arg::EachHalf(all) => assert!(at + n <= all.len()),
                     Arg::Row(row) => assert!(row.len() >= of.row + MOST),
-                    Arg::Kept(k) => assert!(*k < MAX_KEPT),
+                    Arg::Kept(k) => assert!(kept[*k]),
                     Arg::Current | Arg::One(_) => {}
                 }
+            }
+            if let Some(k) = bound.keep {
+                kept[k] = true;
             }
         }
         let mut place = if of.row == 0 { 0 } else { at % of.row };
         let mut i = 0;
+        if let Some(short) = of.short() {
+            // SAFETY: the processor has what the dispatch found.
+            i = unsafe { short.run::<X>(values) };
+            place = if of.row == 0 { 0 } else { (at + i) % of.row };
+        }
         while i < n {
-            // SAFETY: operands have as many elements as the values (asserted above), rows a block more; the processor has what
-            // the dispatch found.
+            // SAFETY: operands have as many elements as the values, rows a block more, what is read of kept values was kept
+            // before (all asserted above); the processor has what the dispatch found.
             let done = unsafe {
                 let values = values.as_mut_ptr().add(i);
                 let b = Block { of, at: at + i, place };
@@ -175,6 +188,64 @@ impl SingleWork for Run<'_, '_> {
                 place %= of.row;
             }
         }
+    }
+}
+
+/// One function of the values, and perhaps the product of both: what activations are, in a loop without operands.
+struct Short {
+    op: Op,
+    times: bool,
+    half: bool,
+    fresh: bool,
+}
+
+impl Registers<'_> {
+    fn short(&self) -> Option<Short> {
+        let first = self.ops.first().filter(|b| !b.op.takes_two() && b.op != Op::Affine && b.keep.is_none())?;
+        let times = match (&self.ops[1..], self.keep) {
+            ([], _) => false,
+            ([Bound { op: Op::Mul, args: [Arg::Current, Arg::Kept(k), _], .. }], keep)
+            | ([Bound { op: Op::Mul, args: [Arg::Kept(k), Arg::Current, _], .. }], keep)
+                if keep == Some(*k) =>
+            {
+                true
+            }
+            _ => return None,
+        };
+        let short = Short { op: first.op, times, half: self.half, fresh: self.half && self.fresh };
+        matches!(first.args[0], Arg::Current).then_some(short)
+    }
+}
+
+impl Short {
+    /// Works on whole blocks of the values and says how many elements these are.
+    #[inline(always)]
+    unsafe fn run<X: Single>(&self, values: &mut [f32]) -> usize {
+        let blocks = values.chunks_exact_mut(TOGETHER * X::N);
+        let done = blocks.len() * TOGETHER * X::N;
+        for block in blocks {
+            // SAFETY: a block has so many elements; the rest is the caller's promise.
+            unsafe {
+                let mut v = [X::zero(); TOGETHER];
+                for (u, v) in v.iter_mut().enumerate() {
+                    *v = X::load(block.as_ptr().add(u * X::N));
+                }
+                if self.fresh {
+                    v = rounded::<X, TOGETHER>(v);
+                }
+                let mut y = compute::<X, TOGETHER>(self.op, v, v);
+                if self.times {
+                    if self.half {
+                        y = rounded::<X, TOGETHER>(y);
+                    }
+                    y = compute::<X, TOGETHER>(Op::Mul, y, v);
+                }
+                for (u, &y) in y.iter().enumerate() {
+                    X::store(block.as_mut_ptr().add(u * X::N), y);
+                }
+            }
+        }
+        done
     }
 }
 
@@ -218,12 +289,12 @@ impl Block<'_, '_> {
         let of = self.of;
         // SAFETY: the caller's promise.
         unsafe {
-            let mut kept = [[X::zero(); U]; MAX_KEPT];
+            let mut kept = [MaybeUninit::<[X::V; U]>::uninit(); MAX_KEPT];
             if of.half && of.fresh {
                 v = rounded::<X, U>(v);
             }
             if let Some(k) = of.keep {
-                kept[k] = v;
+                kept[k].write(v);
             }
             let last = of.ops.len() - 1;
             for (i, bound) in of.ops.iter().enumerate() {
@@ -247,7 +318,7 @@ impl Block<'_, '_> {
                     v = rounded::<X, U>(v);
                 }
                 if let Some(k) = bound.keep {
-                    kept[k] = v;
+                    kept[k].write(v);
                 }
             }
         }
@@ -259,15 +330,15 @@ impl Block<'_, '_> {
         &self,
         arg: &Arg,
         current: [X::V; U],
-        kept: &[[X::V; U]; MAX_KEPT],
+        kept: &[MaybeUninit<[X::V; U]>; MAX_KEPT],
         n: usize,
     ) -> [X::V; U] {
         let mut v = current;
-        // SAFETY: the caller's promise; of fewer than a vector, no more than there are is read.
+        // SAFETY: the caller's promise, which says too that this was kept; of fewer than a vector, no more than there are is read.
         unsafe {
             match arg {
                 Arg::Current => {}
-                Arg::Kept(k) => v = *kept.get_unchecked(*k),
+                Arg::Kept(k) => v = kept.get_unchecked(*k).assume_init(),
                 Arg::One(one) => v = [X::splat(one); U],
                 Arg::Each(all) if n < X::N => v = [X::load_first(all.as_ptr().add(self.at), n); U],
                 Arg::Each(all) => {
