@@ -156,6 +156,11 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
     let last = t.steps.blocks.len().saturating_sub(1);
     // SAFETY: as the caller promises.
     unsafe {
+        each_row!(ROW < R, {
+            for v in 0..V {
+                fetch(t.c.add(ROW * t.c_apart + v * X::N));
+            }
+        });
         for (i, block) in t.steps.blocks.iter().enumerate() {
             let mut sums = [[X::zero(); V]; R];
             for piece in &t.steps.pieces[block.clone()] {
@@ -219,4 +224,17 @@ fn hide<F, const R: usize>(a: &mut [*const F; POINTERS]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = a;
+}
+
+/// Asks for memory that will be written: what is not in a cache comes while the sums are made, not one line after the other
+/// when they are stored.
+#[inline(always)]
+fn fetch<F>(to: *mut F) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that reads nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(to.cast_const().cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = to;
 }
