@@ -7,6 +7,7 @@ use super::super::gemm::Shared;
 use super::super::lane::Lane;
 use super::super::vector::{Dispatch, Vector, Work};
 use super::dense::Finish;
+use super::tile::fetch;
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
@@ -203,6 +204,10 @@ impl<F: Dispatch> Lines<'_, F> {
         // SAFETY: every read lies in the rows and in the weights, because the taps do (slices are taken of both below), and
         // so do the writes, asserted above; the processor has what the dispatch found.
         unsafe {
+            for i in 0..P * V {
+                // Of the places that come next.
+                fetch(self.to.as_mut_ptr().wrapping_add(to + (P + i / V) * c + channel + i % V * X::N));
+            }
             let mut sums = [[X::zero(); V]; P];
             if let Some(bias) = self.way.bias {
                 for v in 0..V {

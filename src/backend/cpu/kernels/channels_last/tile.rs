@@ -229,7 +229,7 @@ fn hide<F, const R: usize>(a: &mut [*const F; POINTERS]) {
 /// Asks for memory that will be written: what is not in a cache comes while the sums are made, not one line after the other
 /// when they are stored.
 #[inline(always)]
-fn fetch<F>(to: *mut F) {
+pub fn fetch<F>(to: *mut F) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint that reads nothing.
     unsafe {
