@@ -28,7 +28,7 @@ pub struct Depthwise<'a, F> {
 }
 
 /// Elements that a task reads or writes, about: of FP32, and where they are widened first.
-const TASK: [usize; 2] = [1 << 14, 1 << 15];
+const TASK: [usize; 2] = [1 << 14, 1 << 16];
 /// Tasks for each thread, so that all are busy to the end.
 const TASKS: usize = 4;
 /// Places that are worked on together, and vectors of channels: their sums stay in registers.
