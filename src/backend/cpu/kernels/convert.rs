@@ -47,6 +47,7 @@ pub fn round(values: &mut [f32]) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::vector::fetch;
     use half::f16;
     use std::arch::x86_64::*;
 
@@ -80,7 +81,7 @@ mod x86 {
         let (from, to) = (from.as_chunks::<32>().0, to.as_chunks_mut::<32>().0);
         for (from, to) in from.iter().zip(&mut *to) {
             let (from, to) = (from.as_ptr(), to.as_mut_ptr());
-            _mm_prefetch::<_MM_HINT_ET0>(to.wrapping_add(AHEAD).cast());
+            fetch(to.wrapping_add(AHEAD));
             // SAFETY: 32 floats are read, 32 halves written.
             unsafe {
                 let first = _mm512_cvtps_ph::<NEAREST>(_mm512_loadu_ps(from));

@@ -7,7 +7,7 @@ use super::broadcast::Walk;
 use super::lane::Lane;
 use super::math::{ERF_LARGE, ERF_SMALL, EXP, EXP2, LN2_HIGH, LN2_LOW, ROUNDER, TANH};
 use super::program::MAX_KEPT;
-use super::vector::{Single, SingleWork, dispatch_single};
+use super::vector::{Single, SingleWork, dispatch_single, fetch};
 use half::f16;
 use std::mem::MaybeUninit;
 
@@ -130,7 +130,13 @@ impl<'a> Arg<'a> {
 impl Registers<'_> {
     /// Works on the values of the elements from `at` on.
     pub fn apply(&self, at: usize, values: &mut [f32]) {
-        dispatch_single(Run { of: self, at, values });
+        dispatch_single(Run { of: self, at, values, halves: None });
+    }
+
+    /// Works on the values of the elements from `at` on and stores them as halves.
+    pub fn store(&self, at: usize, values: &mut [f32], to: &mut [f16]) {
+        assert_eq!(values.len(), to.len());
+        dispatch_single(Run { of: self, at, values, halves: Some(to) });
     }
 }
 
@@ -138,13 +144,16 @@ struct Run<'a, 'p> {
     of: &'a Registers<'p>,
     at: usize,
     values: &'a mut [f32],
+    /// Where they go, if not back; as many.
+    halves: Option<&'a mut [f16]>,
 }
 
 impl SingleWork for Run<'_, '_> {
     #[inline(always)]
     fn run<X: Single>(self) {
-        let Run { of, at, values } = self;
+        let Run { of, at, values, mut halves } = self;
         let n = values.len();
+        let to = halves.as_mut().map_or(std::ptr::null_mut(), |h| h.as_mut_ptr());
         let mut kept = [false; MAX_KEPT];
         if let Some(k) = of.keep {
             kept[k] = true;
@@ -167,7 +176,7 @@ impl SingleWork for Run<'_, '_> {
         let mut i = 0;
         if let Some(short) = of.short() {
             // SAFETY: the processor has what the dispatch found.
-            i = unsafe { short.run::<X>(values) };
+            i = unsafe { short.run::<X>(values, to) };
             place = if of.row == 0 { 0 } else { (at + i) % of.row };
         }
         while i < n {
@@ -175,7 +184,8 @@ impl SingleWork for Run<'_, '_> {
             // before (all asserted above); the processor has what the dispatch found.
             let done = unsafe {
                 let values = values.as_mut_ptr().add(i);
-                let b = Block { of, at: at + i, place };
+                let to = if to.is_null() { to } else { to.add(i) };
+                let b = Block { of, at: at + i, place, to };
                 match n - i {
                     left if left >= TOGETHER * X::N => b.whole::<X, TOGETHER>(values),
                     left if left >= X::N => b.whole::<X, 1>(values),
@@ -220,10 +230,11 @@ impl Registers<'_> {
 impl Short {
     /// Works on whole blocks of the values and says how many elements these are.
     #[inline(always)]
-    unsafe fn run<X: Single>(&self, values: &mut [f32]) -> usize {
+    unsafe fn run<X: Single>(&self, values: &mut [f32], to: *mut f16) -> usize {
         let blocks = values.chunks_exact_mut(TOGETHER * X::N);
         let done = blocks.len() * TOGETHER * X::N;
-        for block in blocks {
+        for (i, block) in blocks.enumerate() {
+            let to = if to.is_null() { to } else { to.wrapping_add(i * TOGETHER * X::N) };
             // SAFETY: a block has so many elements; the rest is the caller's promise.
             unsafe {
                 let mut v = [X::zero(); TOGETHER];
@@ -241,11 +252,29 @@ impl Short {
                     y = compute::<X, TOGETHER>(Op::Mul, y, v);
                 }
                 for (u, &y) in y.iter().enumerate() {
-                    X::store(block.as_mut_ptr().add(u * X::N), y);
+                    put::<X>(block.as_mut_ptr(), to, u * X::N, y);
                 }
             }
         }
         done
+    }
+}
+
+/// Halves from the memory that is asked for to what is written.
+const AHEAD: usize = 512;
+
+/// Stores a vector at element `i`: back, or as halves.
+#[inline(always)]
+unsafe fn put<X: Single>(values: *mut f32, to: *mut f16, i: usize, v: X::V) {
+    // SAFETY: the caller's promise: both have a whole vector there, unless there are no halves.
+    unsafe {
+        match to.is_null() {
+            true => X::store(values.add(i), v),
+            false => {
+                fetch(to.wrapping_add(i + AHEAD));
+                X::store_half(to.add(i), v)
+            }
+        }
     }
 }
 
@@ -254,6 +283,8 @@ struct Block<'a, 'p> {
     of: &'a Registers<'p>,
     at: usize,
     place: usize,
+    /// Where they go as halves, if not back.
+    to: *mut f16,
 }
 
 impl Block<'_, '_> {
@@ -267,7 +298,7 @@ impl Block<'_, '_> {
             }
             v = self.stages::<X, U>(v, X::N);
             for (u, &v) in v.iter().enumerate() {
-                X::store(values.add(u * X::N), v);
+                put::<X>(values, self.to, u * X::N, v);
             }
         }
         U * X::N
@@ -280,6 +311,9 @@ impl Block<'_, '_> {
         unsafe {
             let [v] = self.stages::<X, 1>([X::load_first(values, n)], n);
             X::store_first(values, v, n);
+            if !self.to.is_null() {
+                f16::narrow(std::slice::from_raw_parts(values, n), std::slice::from_raw_parts_mut(self.to, n));
+            }
         }
         n
     }

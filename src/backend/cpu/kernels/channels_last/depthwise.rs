@@ -5,9 +5,8 @@
 use super::super::conv::Window;
 use super::super::gemm::Shared;
 use super::super::lane::Lane;
-use super::super::vector::{Dispatch, Vector, Work};
+use super::super::vector::{Dispatch, Vector, Work, fetch};
 use super::dense::Finish;
-use super::tile::fetch;
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
@@ -23,8 +22,6 @@ pub struct Depthwise<'a, F> {
     pub weights: &'a [F],
     /// A value for each channel.
     pub bias: Option<&'a [F]>,
-    /// Works on results.
-    pub finish: Finish<'a, F>,
 }
 
 /// Elements that a task reads or writes, about: of FP32, and where they are widened first.
@@ -39,8 +36,8 @@ const MORE: usize = 8;
 const ALONE: usize = 4;
 
 impl<F: Dispatch> Depthwise<'_, F> {
-    /// Convolves; `input` and `out` hold all images.
-    pub fn run<T: Lane<C = F>>(&self, cx: &Cx, input: &[T], out: &mut [T]) -> Result<()> {
+    /// Convolves; `input` and `out` hold all images, `finish` works on results.
+    pub fn run<T: Lane<C = F>>(&self, cx: &Cx, input: &[T], out: &mut [T], finish: &dyn Finish<T>) -> Result<()> {
         let (w, c) = (&self.window, self.channels);
         let [depth, height, width] = w.output;
         let line = width * c;
@@ -79,10 +76,10 @@ impl<F: Dispatch> Depthwise<'_, F> {
                 }
             };
             F::dispatch(Lines { way: self, rows, taps: &taps, place, to });
-            (self.finish)(at, to);
-            if !direct {
+            match direct {
+                true => finish.apply(at, to),
                 // SAFETY: as above.
-                unsafe { shared.store(at, to) };
+                false => finish.store(at, to, unsafe { shared.part(at, n) }),
             }
             Ok(())
         })

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // vector instructions and raw pointers into checked memory
 
 use super::super::lane::Lane;
-use super::super::vector::{Vector, Work, panel};
+use super::super::vector::{Vector, Work, fetch, panel};
 use std::ops::Range;
 
 /// Steps of k that are summed in registers before the sum is added to those before it: the error of long sums stays that
@@ -224,17 +224,4 @@ fn hide<F, const R: usize>(a: &mut [*const F; POINTERS]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = a;
-}
-
-/// Asks for memory that will be written: what is not in a cache comes while the sums are made, not one line after the other
-/// when they are stored.
-#[inline(always)]
-pub fn fetch<F>(to: *mut F) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint that reads nothing.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(to.cast_const().cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = to;
 }
