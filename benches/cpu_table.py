@@ -38,14 +38,14 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--models", nargs="+", choices=[*FIXTURES, *ZOO], default=[*FIXTURES, *ZOO])
     return parser.parse_args()
 
 
 def models(arguments):
-    for name, shapes in FIXTURES.items():
-        yield arguments.fixtures / f"{name}.onnx", shapes
-    for name in ZOO:
-        yield arguments.zoo / f"{name}.onnx", []
+    for name in arguments.models:
+        folder = arguments.fixtures if name in FIXTURES else arguments.zoo
+        yield folder / f"{name}.onnx", FIXTURES.get(name, [])
 
 
 def memory(arguments, path, shapes):

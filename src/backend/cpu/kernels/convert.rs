@@ -1,5 +1,5 @@
-//! FP16 to FP32 and back, to nearest even, eight at a time where the processor has F16C: the whole loop is compiled for it,
-//! which the half crate's own slices, a call for every eight elements, are not.
+//! FP16 to FP32 and back, to nearest even, eight at a time where the processor has F16C, 32 with AVX-512: the whole loop is
+//! compiled for it, which the half crate's own slices, a call for every eight elements, are not.
 #![allow(unsafe_code)] // vector instructions, chosen by what the processor has
 
 use half::f16;
@@ -11,7 +11,10 @@ pub fn widen(from: &[f16], to: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if super::simd::has_avx2() {
         // SAFETY: the features have just been checked.
-        return unsafe { x86::widen(from, to) };
+        return unsafe {
+            let done = if super::simd::has_avx512() { x86::widen_most(from, to) } else { 0 };
+            x86::widen(&from[done..], &mut to[done..])
+        };
     }
     from.iter().zip(to).for_each(|(v, o)| *o = v.to_f32());
 }
@@ -23,7 +26,10 @@ pub fn narrow(from: &[f32], to: &mut [f16]) {
     #[cfg(target_arch = "x86_64")]
     if super::simd::has_avx2() {
         // SAFETY: the features have just been checked.
-        return unsafe { x86::narrow(from, to) };
+        return unsafe {
+            let done = if super::simd::has_avx512() { x86::narrow_most(from, to) } else { 0 };
+            x86::narrow(&from[done..], &mut to[done..])
+        };
     }
     from.iter().zip(to).for_each(|(v, o)| *o = f16::from_f32(*v));
 }
@@ -41,10 +47,51 @@ pub fn round(values: &mut [f32]) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::vector::fetch;
     use half::f16;
     use std::arch::x86_64::*;
 
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
+
+    /// Whole pieces of 32; says how many elements these are.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn widen_most(from: &[f16], to: &mut [f32]) -> usize {
+        let (from, to) = (from.as_chunks::<32>().0, to.as_chunks_mut::<32>().0);
+        for (from, to) in from.iter().zip(&mut *to) {
+            let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+            // SAFETY: 32 halves are read, 32 floats written.
+            unsafe {
+                let first = _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
+                let second = _mm512_cvtph_ps(_mm256_loadu_si256(from.add(16).cast()));
+                _mm512_storeu_ps(to, first);
+                _mm512_storeu_ps(to.add(16), second);
+            }
+        }
+        to.len() * 32
+    }
+
+    /// Whole pieces of 32; says how many elements these are.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn narrow_most(from: &[f32], to: &mut [f16]) -> usize {
+        /// Elements from one line of the cache that is asked for to the one that is written: lines that are in no cache yet
+        /// come meanwhile.
+        const AHEAD: usize = 512;
+        let (from, to) = (from.as_chunks::<32>().0, to.as_chunks_mut::<32>().0);
+        for (from, to) in from.iter().zip(&mut *to) {
+            let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+            fetch(to.wrapping_add(AHEAD));
+            // SAFETY: 32 floats are read, 32 halves written.
+            unsafe {
+                let first = _mm512_cvtps_ph::<NEAREST>(_mm512_loadu_ps(from));
+                let second = _mm512_cvtps_ph::<NEAREST>(_mm512_loadu_ps(from.add(16)));
+                _mm256_storeu_si256(to.cast(), first);
+                _mm256_storeu_si256(to.add(16).cast(), second);
+            }
+        }
+        to.len() * 32
+    }
 
     #[target_feature(enable = "avx2,f16c")]
     #[inline]

@@ -10,6 +10,7 @@ use super::simd::vectorize;
 use crate::Result;
 use crate::backend::cpu::tensor::Tensor;
 use crate::model::DataType;
+use half::f16;
 use std::cell::RefCell;
 
 /// A change of values in place.
@@ -47,6 +48,10 @@ pub struct Call<'a> {
 pub trait Finish: Sync {
     /// Works on the values of the elements from `at` on, counted through the whole output.
     fn apply(&self, at: usize, values: &mut [f32]);
+
+    /// Does so and stores them as halves, if it can do that in one pass over values of that type; else it does nothing and
+    /// says so.
+    fn store(&self, at: usize, values: &mut [f32], to: &mut [f16]) -> bool;
 }
 
 /// Elements that go through all stages at a time.
@@ -182,6 +187,14 @@ impl<T: Lane<C = f32>> Finish for Program<'_, T> {
                 self.chunk(at + i * CHUNK, values, buffers);
             }
         });
+    }
+
+    fn store(&self, at: usize, values: &mut [f32], to: &mut [f16]) -> bool {
+        match &self.registers {
+            Some(registers) if registers.half => registers.store(at, values, to),
+            _ => return false,
+        }
+        true
     }
 }
 

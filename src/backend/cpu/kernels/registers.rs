@@ -7,8 +7,9 @@ use super::broadcast::Walk;
 use super::lane::Lane;
 use super::math::{ERF_LARGE, ERF_SMALL, EXP, EXP2, LN2_HIGH, LN2_LOW, ROUNDER, TANH};
 use super::program::MAX_KEPT;
-use super::vector::{Single, SingleWork, dispatch_single};
+use super::vector::{Single, SingleWork, dispatch_single, fetch};
 use half::f16;
+use std::mem::MaybeUninit;
 
 /// An operator that is known here.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -129,7 +130,13 @@ impl<'a> Arg<'a> {
 impl Registers<'_> {
     /// Works on the values of the elements from `at` on.
     pub fn apply(&self, at: usize, values: &mut [f32]) {
-        dispatch_single(Run { of: self, at, values });
+        dispatch_single(Run { of: self, at, values, halves: None });
+    }
+
+    /// Works on the values of the elements from `at` on and stores them as halves.
+    pub fn store(&self, at: usize, values: &mut [f32], to: &mut [f16]) {
+        assert_eq!(values.len(), to.len());
+        dispatch_single(Run { of: self, at, values, halves: Some(to) });
     }
 }
 
@@ -137,32 +144,48 @@ struct Run<'a, 'p> {
     of: &'a Registers<'p>,
     at: usize,
     values: &'a mut [f32],
+    /// Where they go, if not back; as many.
+    halves: Option<&'a mut [f16]>,
 }
 
 impl SingleWork for Run<'_, '_> {
     #[inline(always)]
     fn run<X: Single>(self) {
-        let Run { of, at, values } = self;
+        let Run { of, at, values, mut halves } = self;
         let n = values.len();
+        let to = halves.as_mut().map_or(std::ptr::null_mut(), |h| h.as_mut_ptr());
+        let mut kept = [false; MAX_KEPT];
+        if let Some(k) = of.keep {
+            kept[k] = true;
+        }
         for bound in &of.ops {
             for arg in &bound.args {
                 match arg {
                     Arg::Each(all) => assert!(at + n <= all.len()),
                     Arg::EachHalf(all) => assert!(at + n <= all.len()),
                     Arg::Row(row) => assert!(row.len() >= of.row + MOST),
-                    Arg::Kept(k) => assert!(*k < MAX_KEPT),
+                    Arg::Kept(k) => assert!(kept[*k]),
                     Arg::Current | Arg::One(_) => {}
                 }
+            }
+            if let Some(k) = bound.keep {
+                kept[k] = true;
             }
         }
         let mut place = if of.row == 0 { 0 } else { at % of.row };
         let mut i = 0;
+        if let Some(short) = of.short() {
+            // SAFETY: the processor has what the dispatch found.
+            i = unsafe { short.run::<X>(values, to) };
+            place = if of.row == 0 { 0 } else { (at + i) % of.row };
+        }
         while i < n {
-            // SAFETY: operands have as many elements as the values (asserted above), rows a block more; the processor has what
-            // the dispatch found.
+            // SAFETY: operands have as many elements as the values, rows a block more, what is read of kept values was kept
+            // before (all asserted above); the processor has what the dispatch found.
             let done = unsafe {
                 let values = values.as_mut_ptr().add(i);
-                let b = Block { of, at: at + i, place };
+                let to = if to.is_null() { to } else { to.add(i) };
+                let b = Block { of, at: at + i, place, to };
                 match n - i {
                     left if left >= TOGETHER * X::N => b.whole::<X, TOGETHER>(values),
                     left if left >= X::N => b.whole::<X, 1>(values),
@@ -178,11 +201,90 @@ impl SingleWork for Run<'_, '_> {
     }
 }
 
+/// One function of the values, and perhaps the product of both: what activations are, in a loop without operands.
+struct Short {
+    op: Op,
+    times: bool,
+    half: bool,
+    fresh: bool,
+}
+
+impl Registers<'_> {
+    fn short(&self) -> Option<Short> {
+        let first = self.ops.first().filter(|b| !b.op.takes_two() && b.op != Op::Affine && b.keep.is_none())?;
+        let times = match (&self.ops[1..], self.keep) {
+            ([], _) => false,
+            ([Bound { op: Op::Mul, args: [Arg::Current, Arg::Kept(k), _], .. }], keep)
+            | ([Bound { op: Op::Mul, args: [Arg::Kept(k), Arg::Current, _], .. }], keep)
+                if keep == Some(*k) =>
+            {
+                true
+            }
+            _ => return None,
+        };
+        let short = Short { op: first.op, times, half: self.half, fresh: self.half && self.fresh };
+        matches!(first.args[0], Arg::Current).then_some(short)
+    }
+}
+
+impl Short {
+    /// Works on whole blocks of the values and says how many elements these are.
+    #[inline(always)]
+    unsafe fn run<X: Single>(&self, values: &mut [f32], to: *mut f16) -> usize {
+        let blocks = values.chunks_exact_mut(TOGETHER * X::N);
+        let done = blocks.len() * TOGETHER * X::N;
+        for (i, block) in blocks.enumerate() {
+            let to = if to.is_null() { to } else { to.wrapping_add(i * TOGETHER * X::N) };
+            // SAFETY: a block has so many elements; the rest is the caller's promise.
+            unsafe {
+                let mut v = [X::zero(); TOGETHER];
+                for (u, v) in v.iter_mut().enumerate() {
+                    *v = X::load(block.as_ptr().add(u * X::N));
+                }
+                if self.fresh {
+                    v = rounded::<X, TOGETHER>(v);
+                }
+                let mut y = compute::<X, TOGETHER>(self.op, v, v);
+                if self.times {
+                    if self.half {
+                        y = rounded::<X, TOGETHER>(y);
+                    }
+                    y = compute::<X, TOGETHER>(Op::Mul, y, v);
+                }
+                for (u, &y) in y.iter().enumerate() {
+                    put::<X>(block.as_mut_ptr(), to, u * X::N, y);
+                }
+            }
+        }
+        done
+    }
+}
+
+/// Halves from the memory that is asked for to what is written.
+const AHEAD: usize = 512;
+
+/// Stores a vector at element `i`: back, or as halves.
+#[inline(always)]
+unsafe fn put<X: Single>(values: *mut f32, to: *mut f16, i: usize, v: X::V) {
+    // SAFETY: the caller's promise: both have a whole vector there, unless there are no halves.
+    unsafe {
+        match to.is_null() {
+            true => X::store(values.add(i), v),
+            false => {
+                fetch(to.wrapping_add(i + AHEAD));
+                X::store_half(to.add(i), v)
+            }
+        }
+    }
+}
+
 /// Some vectors of values, from element `at` of the output on, which is element `place` of the rows.
 struct Block<'a, 'p> {
     of: &'a Registers<'p>,
     at: usize,
     place: usize,
+    /// Where they go as halves, if not back.
+    to: *mut f16,
 }
 
 impl Block<'_, '_> {
@@ -196,7 +298,7 @@ impl Block<'_, '_> {
             }
             v = self.stages::<X, U>(v, X::N);
             for (u, &v) in v.iter().enumerate() {
-                X::store(values.add(u * X::N), v);
+                put::<X>(values, self.to, u * X::N, v);
             }
         }
         U * X::N
@@ -209,6 +311,9 @@ impl Block<'_, '_> {
         unsafe {
             let [v] = self.stages::<X, 1>([X::load_first(values, n)], n);
             X::store_first(values, v, n);
+            if !self.to.is_null() {
+                f16::narrow(std::slice::from_raw_parts(values, n), std::slice::from_raw_parts_mut(self.to, n));
+            }
         }
         n
     }
@@ -218,12 +323,12 @@ impl Block<'_, '_> {
         let of = self.of;
         // SAFETY: the caller's promise.
         unsafe {
-            let mut kept = [[X::zero(); U]; MAX_KEPT];
+            let mut kept = [MaybeUninit::<[X::V; U]>::uninit(); MAX_KEPT];
             if of.half && of.fresh {
                 v = rounded::<X, U>(v);
             }
             if let Some(k) = of.keep {
-                kept[k] = v;
+                kept[k].write(v);
             }
             let last = of.ops.len() - 1;
             for (i, bound) in of.ops.iter().enumerate() {
@@ -247,7 +352,7 @@ impl Block<'_, '_> {
                     v = rounded::<X, U>(v);
                 }
                 if let Some(k) = bound.keep {
-                    kept[k] = v;
+                    kept[k].write(v);
                 }
             }
         }
@@ -259,15 +364,15 @@ impl Block<'_, '_> {
         &self,
         arg: &Arg,
         current: [X::V; U],
-        kept: &[[X::V; U]; MAX_KEPT],
+        kept: &[MaybeUninit<[X::V; U]>; MAX_KEPT],
         n: usize,
     ) -> [X::V; U] {
         let mut v = current;
-        // SAFETY: the caller's promise; of fewer than a vector, no more than there are is read.
+        // SAFETY: the caller's promise, which says too that this was kept; of fewer than a vector, no more than there are is read.
         unsafe {
             match arg {
                 Arg::Current => {}
-                Arg::Kept(k) => v = *kept.get_unchecked(*k),
+                Arg::Kept(k) => v = kept.get_unchecked(*k).assume_init(),
                 Arg::One(one) => v = [X::splat(one); U],
                 Arg::Each(all) if n < X::N => v = [X::load_first(all.as_ptr().add(self.at), n); U],
                 Arg::Each(all) => {

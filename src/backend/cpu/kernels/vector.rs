@@ -58,6 +58,8 @@ pub trait Vector: Copy {
 pub trait Single: Vector<F = f32> {
     /// Rounds to FP16, to nearest even, and widens again.
     unsafe fn round_half(v: Self::V) -> Self::V;
+    /// Rounds to FP16, to nearest even, and stores.
+    unsafe fn store_half(to: *mut f16, v: Self::V);
     /// The other sign.
     unsafe fn neg(v: Self::V) -> Self::V;
     /// Square root.
@@ -113,6 +115,19 @@ fn single_with_avx2(work: impl SingleWork) {
 /// Columns of a panel of weights: two vectors.
 pub const fn panel<X: Vector>() -> usize {
     2 * X::N
+}
+
+/// Asks for memory that will be written: what is not in a cache comes while values are computed, not one line after the
+/// other when they are stored.
+#[inline(always)]
+pub fn fetch<F>(to: *mut F) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that reads nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(to.cast_const().cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = to;
 }
 
 /// Work that is compiled for each set of instructions. `run` is marked `#[inline(always)]`, and so is what it calls.
@@ -273,6 +288,11 @@ impl Single for Plain<f32> {
     #[inline(always)]
     unsafe fn round_half(v: [f32; 4]) -> [f32; 4] {
         v.map(|v| f16::from_f32(v).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn store_half(to: *mut f16, v: [f32; 4]) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f16; 4]>().write_unaligned(v.map(f16::from_f32)) }
     }
     #[inline(always)]
     unsafe fn neg(v: [f32; 4]) -> [f32; 4] {

@@ -184,21 +184,20 @@ fn over_channels<T: FloatLane<C: Dispatch>>(
             &made
         }
     };
-    let finish = |at: usize, values: &mut [T::C]| finish.apply(at, values);
     let input = x.slice::<T>()?;
     let out = y.slice_mut::<T>()?;
     match prepared {
         Prepared::Dense(weights) => Dense { window, channels, weights, bias, finish: &finish }.run(cx, input, out)?,
         Prepared::Depthwise(weights) => {
-            let way = Depthwise { window, channels: m, weights, bias, finish: &finish };
+            let way = Depthwise { window, channels: m, weights, bias };
             if m == channels {
-                way.run(cx, input, out)?;
+                way.run(cx, input, out, &finish)?;
             } else {
                 // Several outputs of a channel: each gets a channel of its own.
                 let mut repeated = Tensor::new(cx.pool, x.dtype(), vec![input.len() / channels, m])?;
                 let times = m / channels;
                 repeated.slice_mut::<T>()?.iter_mut().enumerate().for_each(|(i, o)| *o = input[i / times]);
-                way.run(cx, repeated.slice::<T>()?, out)?;
+                way.run(cx, repeated.slice::<T>()?, out, &finish)?;
             }
         }
     }

@@ -5,6 +5,7 @@
 use super::{Inputs, Kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::broadcast;
+use crate::backend::cpu::kernels::channels_last::dense;
 use crate::backend::cpu::kernels::lane::Lane;
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::program::{Call, Finish, From, Program, Stage};
@@ -72,6 +73,23 @@ impl Finishing<'_> {
         {
             finish.apply(at, values);
         }
+    }
+}
+
+impl<T: Lane<C: Float>> dense::Finish<T> for Finishing<'_> {
+    fn apply(&self, at: usize, sums: &mut [T::C]) {
+        Finishing::apply(self, at, sums);
+    }
+
+    fn store(&self, at: usize, sums: &mut [T::C], to: &mut [T]) {
+        if let (Some(finish), DataType::Float16) = (&self.0, T::DTYPE)
+            && let (Ok(sums), Ok(to)) = (bytemuck::try_cast_slice_mut(sums), bytemuck::try_cast_slice_mut(to))
+            && finish.store(at, sums, to)
+        {
+            return;
+        }
+        Finishing::apply(self, at, sums);
+        T::narrow(sums, to);
     }
 }
 

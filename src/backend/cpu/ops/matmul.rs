@@ -136,8 +136,7 @@ fn float_matmul<T: FloatLane<C: Dispatch>>(
 ) -> Result<()> {
     let (m, k, n) = (s.m, s.k, s.n);
     if let (Some(weights), [(0, 0)]) = (packed, &s.batches[..]) {
-        let finish = |at: usize, values: &mut [T::C]| finish.apply(at, values);
-        return Dense::product(m, weights, &finish).run(cx, &a[..m * k], y);
+        return Dense::product(m, weights, finish).run(cx, &a[..m * k], y);
     }
     // A product with few columns is turned around, so that the wide side fills the lanes.
     let turned = n == 1 && m > 1;

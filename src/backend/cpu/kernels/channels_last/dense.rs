@@ -16,8 +16,23 @@ use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
 use std::ops::Range;
 
-/// What is done to finished values before they are rounded and stored: first element of the output, values.
-pub type Finish<'a, F> = &'a (dyn Fn(usize, &mut [F]) + Sync);
+/// What is done to sums before they are rounded and stored.
+pub trait Finish<T: Lane>: Sync {
+    /// Works on the sums of the elements from `at` on, counted through the whole output.
+    fn apply(&self, at: usize, sums: &mut [T::C]);
+
+    /// Does so and stores them rounded; what it leaves in `sums` is of no use.
+    fn store(&self, at: usize, sums: &mut [T::C], to: &mut [T]) {
+        self.apply(at, sums);
+        T::narrow(sums, to);
+    }
+}
+
+impl<T: Lane, F: Fn(usize, &mut [T::C]) + Sync> Finish<T> for F {
+    fn apply(&self, at: usize, sums: &mut [T::C]) {
+        self(at, sums);
+    }
+}
 
 /// A convolution over inputs of shape [images, depth, height, width, channels].
 pub struct Dense<'a, T: Lane> {
@@ -30,7 +45,7 @@ pub struct Dense<'a, T: Lane> {
     /// A value for each output channel.
     pub bias: Option<&'a [T::C]>,
     /// Works on results.
-    pub finish: Finish<'a, T::C>,
+    pub finish: &'a dyn Finish<T>,
 }
 
 /// Output places of a task at least, so that reading the weights is a small part of it.
@@ -67,7 +82,7 @@ type Places = (Range<usize>, Range<usize>);
 
 impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
     /// A product of rows of `channels` elements with a matrix.
-    pub fn product(rows: usize, weights: &'a Weights<T>, finish: Finish<'a, T::C>) -> Self {
+    pub fn product(rows: usize, weights: &'a Weights<T>, finish: &'a dyn Finish<T>) -> Self {
         let line = [1, 1, rows];
         let window =
             Window { input: line, output: line, kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [0; 3] };
@@ -85,8 +100,7 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
                     Some(b) => sums.copy_from_slice(b),
                     None => sums.fill(T::C::ZERO),
                 }
-                (self.finish)(i * all, &mut sums);
-                T::narrow(&sums, out);
+                self.finish.store(i * all, &mut sums, out);
             }
             return Ok(());
         }
@@ -256,9 +270,9 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
                         // SAFETY: these sums are this part's alone, in the output or in its own memory.
                         unsafe {
                             let values = std::slice::from_raw_parts_mut(c.add(y * c_line + run * c_apart), n);
-                            (self.finish)(at, values);
-                            if !direct {
-                                out.store(at, values);
+                            match direct {
+                                true => self.finish.apply(at, values),
+                                false => self.finish.store(at, values, out.part(at, n)),
                             }
                         }
                     }

@@ -5,7 +5,7 @@
 use super::super::conv::Window;
 use super::super::gemm::Shared;
 use super::super::lane::Lane;
-use super::super::vector::{Dispatch, Vector, Work};
+use super::super::vector::{Dispatch, Vector, Work, fetch};
 use super::dense::Finish;
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
@@ -22,12 +22,10 @@ pub struct Depthwise<'a, F> {
     pub weights: &'a [F],
     /// A value for each channel.
     pub bias: Option<&'a [F]>,
-    /// Works on results.
-    pub finish: Finish<'a, F>,
 }
 
 /// Elements that a task reads or writes, about: of FP32, and where they are widened first.
-const TASK: [usize; 2] = [1 << 14, 1 << 15];
+const TASK: [usize; 2] = [1 << 14, 1 << 16];
 /// Tasks for each thread, so that all are busy to the end.
 const TASKS: usize = 4;
 /// Places that are worked on together, and vectors of channels: their sums stay in registers.
@@ -38,8 +36,8 @@ const MORE: usize = 8;
 const ALONE: usize = 4;
 
 impl<F: Dispatch> Depthwise<'_, F> {
-    /// Convolves; `input` and `out` hold all images.
-    pub fn run<T: Lane<C = F>>(&self, cx: &Cx, input: &[T], out: &mut [T]) -> Result<()> {
+    /// Convolves; `input` and `out` hold all images, `finish` works on results.
+    pub fn run<T: Lane<C = F>>(&self, cx: &Cx, input: &[T], out: &mut [T], finish: &dyn Finish<T>) -> Result<()> {
         let (w, c) = (&self.window, self.channels);
         let [depth, height, width] = w.output;
         let line = width * c;
@@ -78,10 +76,10 @@ impl<F: Dispatch> Depthwise<'_, F> {
                 }
             };
             F::dispatch(Lines { way: self, rows, taps: &taps, place, to });
-            (self.finish)(at, to);
-            if !direct {
+            match direct {
+                true => finish.apply(at, to),
                 // SAFETY: as above.
-                unsafe { shared.store(at, to) };
+                false => finish.store(at, to, unsafe { shared.part(at, n) }),
             }
             Ok(())
         })
@@ -203,6 +201,10 @@ impl<F: Dispatch> Lines<'_, F> {
         // SAFETY: every read lies in the rows and in the weights, because the taps do (slices are taken of both below), and
         // so do the writes, asserted above; the processor has what the dispatch found.
         unsafe {
+            for i in 0..P * V {
+                // Of the places that come next.
+                fetch(self.to.as_mut_ptr().wrapping_add(to + (P + i / V) * c + channel + i % V * X::N));
+            }
             let mut sums = [[X::zero(); V]; P];
             if let Some(bias) = self.way.bias {
                 for v in 0..V {

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // vector instructions and raw pointers into checked memory
 
 use super::super::lane::Lane;
-use super::super::vector::{Vector, Work, panel};
+use super::super::vector::{Vector, Work, fetch, panel};
 use std::ops::Range;
 
 /// Steps of k that are summed in registers before the sum is added to those before it: the error of long sums stays that
@@ -156,6 +156,11 @@ unsafe fn fixed<X: Vector, T: Lane<C = X::F>, const R: usize, const V: usize>(t:
     let last = t.steps.blocks.len().saturating_sub(1);
     // SAFETY: as the caller promises.
     unsafe {
+        each_row!(ROW < R, {
+            for v in 0..V {
+                fetch(t.c.add(ROW * t.c_apart + v * X::N));
+            }
+        });
         for (i, block) in t.steps.blocks.iter().enumerate() {
             let mut sums = [[X::zero(); V]; R];
             for piece in &t.steps.pieces[block.clone()] {

@@ -162,9 +162,10 @@ fn part<T: Lane<C: Dispatch>>(of: &Dense<T>, cx: &Cx, part: &Part, input: &[T], 
             // SAFETY: these channels are this part's alone, here or in the output.
             unsafe {
                 let values = std::slice::from_raw_parts_mut(to.add(i * w.output[2] * all + at), n);
-                (of.finish)(place(line) + at, values);
-                if !direct {
-                    out.store(place(line) + at, values);
+                let at = place(line) + at;
+                match direct {
+                    true => of.finish.apply(at, values),
+                    false => of.finish.store(at, values, out.part(at, n)),
                 }
             }
         }

@@ -31,13 +31,14 @@ impl<'a, O: Lane> Shared<'a, O> {
         unsafe { self.start.add(at) }
     }
 
-    /// Rounds values and stores them from element `at` on.
+    /// `n` elements from `at` on.
     ///
     /// # Safety
-    /// No other task stores these elements.
-    pub unsafe fn store(&self, at: usize, values: &[O::C]) {
-        // SAFETY: the part lies in the output, and is this task's, as the caller promises.
-        O::narrow(values, unsafe { std::slice::from_raw_parts_mut(self.at(at, values.len()), values.len()) });
+    /// No other task has a reference to these elements, writes or reads them while this one lives.
+    #[allow(clippy::mut_from_ref)] // disjoint parts of one output, as the callers promise
+    pub unsafe fn part(&self, at: usize, n: usize) -> &mut [O] {
+        // SAFETY: the part lies in the output, and is the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.at(at, n), n) }
     }
 }
 

@@ -95,6 +95,10 @@ impl Single for Sse {
         unsafe { _mm_loadu_ps(Sse::array(v).map(|v| f16::from_f32(v).to_f32()).as_ptr()) }
     }
     #[inline(always)]
+    unsafe fn store_half(to: *mut f16, v: __m128) {
+        unsafe { to.cast::<[f16; 4]>().write_unaligned(Sse::array(v).map(f16::from_f32)) }
+    }
+    #[inline(always)]
     unsafe fn neg(v: __m128) -> __m128 {
         unsafe { _mm_xor_ps(v, _mm_set1_ps(-0.0)) }
     }

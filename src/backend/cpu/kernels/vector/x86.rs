@@ -1,6 +1,7 @@
 //! Vectors of x86 processors.
 
 use super::{DataType, Lane, Single, Vector, Work, with_avx2, with_avx512};
+use half::f16;
 use std::arch::x86_64::*;
 
 /// Eight numbers in sixteen registers.
@@ -171,6 +172,10 @@ impl Single for Avx2 {
         unsafe { _mm256_cvtph_ps(_mm256_cvtps_ph::<NEAREST>(v)) }
     }
     #[inline(always)]
+    unsafe fn store_half(to: *mut f16, v: __m256) {
+        unsafe { _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<NEAREST>(v)) }
+    }
+    #[inline(always)]
     unsafe fn neg(v: __m256) -> __m256 {
         unsafe { _mm256_xor_ps(v, _mm256_set1_ps(-0.0)) }
     }
@@ -203,6 +208,10 @@ impl Single for Avx512 {
     #[inline(always)]
     unsafe fn round_half(v: __m512) -> __m512 {
         unsafe { _mm512_cvtph_ps(_mm512_cvtps_ph::<NEAREST>(v)) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(to: *mut f16, v: __m512) {
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<NEAREST>(v)) }
     }
     #[inline(always)]
     unsafe fn neg(v: __m512) -> __m512 {
