@@ -221,9 +221,19 @@ fn rows_model(seed: u64) -> Model {
             _ => format!("v{}", i - 1),
         };
         let (a, out) = (any(&mut random), format!("v{i}"));
-        nodes.push(match random.below(6) {
+        let next = match random.below(9) {
             0 => node(random.one_of::<&str>(&UNARY), &[&a], &[&out]),
             1 => reduced(random.one_of::<&str>(&REDUCTIONS), &a, &out, -1),
+            2 => {
+                let soft = node(random.one_of::<&str>(&["Softmax", "LogSoftmax"]), &[&a], &[&out]);
+                with(soft, "axis", AttributeValue::Int(*random.one_of::<i64>(&[-1, -1, 3, 1])))
+            }
+            // To halves and back.
+            3 => {
+                let (half, to) = (format!("h{i}"), |t: DataType| AttributeValue::Int(t as i64));
+                nodes.push(with(node("Cast", &[&a], &[&half]), "to", to(DataType::Float16)));
+                with(node("Cast", &[&half], &[&out]), "to", to(DataType::Float32))
+            }
             _ => {
                 let op = *random.one_of::<&str>(&["Add", "Sub", "Mul", "Max", "Div"]);
                 let b = if random.below(2) == 0 { any(&mut random) } else { random.one_of(&OUTSIDE).0.to_string() };
@@ -232,7 +242,8 @@ fn rows_model(seed: u64) -> Model {
                     false => node(op, &[&a, &b], &[&out]),
                 }
             }
-        });
+        };
+        nodes.push(next);
     }
     // All of them are needed, so that none is left out.
     nodes.push(node("Add", &["x", &format!("v{count}")], &["y"]));
@@ -303,6 +314,43 @@ fn a_layer_normalisation_in_nine_operators_is_one_step() {
     let input = numbers(&mut Random(5), DIMS.iter().product());
     for threads in [1, 3] {
         assert_eq!(same(5, &made, &input, threads), 8);
+    }
+    // An FP16 model keeps the mean of squares in FP32: its casts are parts of the step.
+    let halved = half(&made).model;
+    assert_eq!(operators(&halved), ["Cast+ReduceMean+Sub+Pow+ReduceMean+Add+Sqrt+Div+Cast+Mul+Add"]);
+    for threads in [1, 3] {
+        assert_eq!(same(5, &halved, &input, threads), 10);
+    }
+}
+
+/// A mask that FP16 cannot hold keeps the softmax in FP32: casts, mask and softmax are one step, also where a row is shorter
+/// than a vector, and with rows that go together in part.
+#[test]
+fn a_masked_softmax_between_halves_is_one_step() {
+    let nodes = vec![
+        node("Mul", &["x", "scale"], &["scaled"]),
+        node("Relu", &["scaled"], &["scores"]),
+        node("Add", &["scores", "mask"], &["masked"]),
+        node("Softmax", &["masked"], &["weights"]),
+        node("Neg", &["weights"], &["y"]),
+    ];
+    let mut mask = vec![0.0f32; 17];
+    mask[12..].fill(-1e9);
+    let initializer = |name: &str, dims: &[i64], v: Vec<f32>| Initializer {
+        name: name.into(),
+        tensor: Tensor::from_vec(DataType::Float32, dims.to_vec(), v),
+        doc_string: None,
+        metadata: vec![],
+    };
+    let constants = vec![initializer("mask", &[17], mask), initializer("scale", &[1], vec![0.3])];
+    let made = of_dims(model(nodes, constants));
+    let halved = half(&made).model;
+    let steps = operators(&halved);
+    assert!(steps.iter().any(|s| s.starts_with("Cast+Add+Softmax+Cast")), "{steps:?}");
+    let input = numbers(&mut Random(8), DIMS.iter().product());
+    for threads in [1, 3] {
+        same(8, &made, &input, threads);
+        same(8, &halved, &input, threads);
     }
 }
 

@@ -6,6 +6,7 @@ pub mod conv;
 pub mod convert;
 pub mod elementwise;
 pub mod fft;
+pub mod floats;
 pub mod gemm;
 pub mod lane;
 pub mod math;

@@ -107,17 +107,17 @@ pub fn sum<F: Float>(values: &[F]) -> F {
     total(std::array::from_fn(|i| sums[i] + sums[i + LANES]))
 }
 
-/// The sum of lanes, in a fixed order.
+/// The sum of lanes, in a fixed order: halves are added as vectors, which stay in registers.
 #[inline(always)]
-fn total<F: Float>(mut lanes: [F; LANES]) -> F {
-    let mut n = LANES / 2;
-    while n > 0 {
-        for i in 0..n {
-            lanes[i] += lanes[i + n];
-        }
-        n /= 2;
+fn total<F: Float>(lanes: [F; LANES]) -> F {
+    #[inline(always)]
+    fn halved<F: Float, const N: usize>(lanes: &[F]) -> [F; N] {
+        std::array::from_fn(|i| lanes[i] + lanes[i + N])
     }
-    lanes[0]
+    let eight: [F; 8] = halved(&lanes);
+    let four: [F; 4] = halved(&eight);
+    let two: [F; 2] = halved(&four);
+    two[0] + two[1]
 }
 
 /// The largest number. A NaN is passed over: it makes the whole row NaN later.

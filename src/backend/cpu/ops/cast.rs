@@ -2,13 +2,14 @@
 
 use super::cast_small::{self, is_small};
 use super::wide::{widest, with_widest};
-use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use super::{Built, Entry, Inputs, Kernel, NodeCx, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::elementwise::{cast_float, map};
 use crate::backend::cpu::kernels::lane::{Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
 use crate::backend::cpu::kernels::minifloat::Rounding;
 use crate::backend::cpu::tensor::{Tensor, Text, element_bytes};
+use crate::backend::cpu::value::Val;
 use crate::model::DataType::{self, Bool};
 use crate::{Result, bail, err, with_float, with_integer};
 
@@ -23,7 +24,24 @@ fn build_cast(cx: &NodeCx) -> Built {
         supported(*from)?;
     }
     supported(to)?;
-    tensor_kernel(move |cx, inputs| cast_rounded(cx, inputs.tensor(0)?, to, rounding))
+    let kernel = tensor_kernel(move |cx, inputs| cast_rounded(cx, inputs.tensor(0)?, to, rounding))?;
+    Ok(match to {
+        DataType::Float32 | DataType::Float16 | DataType::Bfloat16 => Box::new(FloatCast(to, kernel)),
+        _ => kernel,
+    })
+}
+
+/// A cast that other steps may take over.
+struct FloatCast(DataType, Box<dyn Kernel>);
+
+impl Kernel for FloatCast {
+    fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
+        self.1.run(cx, inputs)
+    }
+
+    fn float_cast(&self) -> Option<DataType> {
+        Some(self.0)
+    }
 }
 
 fn build_cast_like(cx: &NodeCx) -> Built {

@@ -51,8 +51,10 @@ pub use node::{Inputs, NodeCx};
 
 use super::exec::Cx;
 use super::kernels::program::Stage;
+use super::kernels::row_steps::{Change, Reduce};
 use super::tensor::Tensor;
 use super::value::Val;
+use crate::model::DataType;
 use crate::{Result, bail};
 use std::sync::Arc;
 
@@ -66,8 +68,13 @@ pub trait Kernel: Send + Sync {
         None
     }
 
-    /// What it makes of each row, if it reduces the last dimension alone and keeps it.
-    fn row_reduction(&self) -> Option<&reduce::RowReduction> {
+    /// What it does along one dimension, if it works on that alone and keeps it.
+    fn row_work(&self) -> Option<RowWork<'_>> {
+        None
+    }
+
+    /// The type it converts to, if it converts between FP32, FP16 and BF16 as far as its node says.
+    fn float_cast(&self) -> Option<DataType> {
         None
     }
 
@@ -89,6 +96,23 @@ pub trait Kernel: Send + Sync {
     /// Computes its output and finishes it; `None` if it cannot, or the stages do not fit what it makes.
     fn run_then(&self, _cx: &Cx, _inputs: &Inputs, _then: &Then) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+}
+
+/// What an operator does along one dimension, which it names as its node does.
+#[derive(Clone, Copy)]
+pub enum RowWork<'a> {
+    /// Makes a number of a row.
+    Reduce(&'a dyn Reduce, i64),
+    /// Makes a row of a row.
+    Change(&'a dyn Change, i64),
+}
+
+impl RowWork<'_> {
+    /// True if it is the last of `rank` dimensions.
+    pub fn is_last_of(self, rank: usize) -> bool {
+        let (RowWork::Reduce(_, axis) | RowWork::Change(_, axis)) = self;
+        axis == -1 || usize::try_from(axis).is_ok_and(|a| a + 1 == rank)
     }
 }
 

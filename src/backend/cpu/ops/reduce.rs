@@ -3,7 +3,7 @@
 use super::axes::{around, axes, axis};
 use super::cast::cast;
 use super::wide::{widest, with_wide, with_widest};
-use super::{Built, Entry, Inputs, Kernel, NodeCx, entry, tensor_kernel};
+use super::{Built, Entry, Inputs, Kernel, NodeCx, RowWork, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, refuse};
 use crate::backend::cpu::kernels::math::Float;
@@ -48,17 +48,10 @@ enum Kind {
 }
 
 /// A reduction of one dimension, which stays, with length 1.
-pub struct RowReduction {
+struct RowReduction {
     kind: Kind,
     /// The dimension, as the node gives it.
     axis: i64,
-}
-
-impl RowReduction {
-    /// True if it is the last of `rank` dimensions that is reduced.
-    pub fn is_last_of(&self, rank: usize) -> bool {
-        self.axis == -1 || usize::try_from(self.axis).is_ok_and(|a| a + 1 == rank)
-    }
 }
 
 impl Reduce for RowReduction {
@@ -74,8 +67,8 @@ fn along_rows(rows: Option<RowReduction>, kernel: Built) -> Built {
         fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
             self.1.run(cx, inputs)
         }
-        fn row_reduction(&self) -> Option<&RowReduction> {
-            Some(&self.0)
+        fn row_work(&self) -> Option<RowWork<'_>> {
+            Some(RowWork::Reduce(&self.0, self.0.axis))
         }
     }
     match rows {

@@ -1,12 +1,14 @@
 //! Softmax, LogSoftmax and Hardmax along an axis (from version 13) or over all dimensions from an axis on (before).
 
 use super::axes::{around, axis, split_point};
-use super::{Built, Entry, NodeCx, entry, tensor_kernel};
+use super::{Built, Entry, Inputs, Kernel, NodeCx, RowWork, entry, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::kernels::lane::{FloatLane, refuse};
 use crate::backend::cpu::kernels::math::Float;
+use crate::backend::cpu::kernels::row_steps::Change;
 use crate::backend::cpu::kernels::rows::{self, Kind};
 use crate::backend::cpu::tensor::Tensor;
+use crate::backend::cpu::value::Val;
 use crate::{Result, with_float};
 
 /// The operators of this family.
@@ -21,7 +23,7 @@ fn build(cx: &NodeCx) -> Built {
         "LogSoftmax" => Kind::Log,
         _ => Kind::Hard,
     };
-    tensor_kernel(move |cx, inputs| {
+    let kernel = tensor_kernel(move |cx, inputs| {
         let x = inputs.take(0)?;
         if x.rank() == 0 && !flat {
             let one = x.reshaped(vec![1])?;
@@ -34,7 +36,31 @@ fn build(cx: &NodeCx) -> Built {
             around(x.dims(), axis(at, x.rank())?)
         };
         along(cx, kind, x, view)
-    })
+    })?;
+    Ok(Box::new(Along { kind, at, kernel }))
+}
+
+/// A kernel that other steps may take over where its axis is the last one.
+struct Along {
+    kind: Kind,
+    at: i64,
+    kernel: Box<dyn Kernel>,
+}
+
+impl Kernel for Along {
+    fn run(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
+        self.kernel.run(cx, inputs)
+    }
+
+    fn row_work(&self) -> Option<RowWork<'_>> {
+        Some(RowWork::Change(&self.kind, self.at))
+    }
+}
+
+impl Change for Kind {
+    fn change(&self, rows: &mut [f32], n: usize) {
+        rows::softmax(*self, rows, n);
+    }
 }
 
 /// Logarithms of the softmax along an axis.

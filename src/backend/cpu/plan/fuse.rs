@@ -1,9 +1,10 @@
-//! Which operators run as one step: a product or convolution and the elementwise operators after it, reductions along rows
-//! and the elementwise operators around them, or elementwise operators among themselves, where nothing else needs the
+//! Which operators run as one step: a product or convolution and the elementwise operators after it, reductions and softmax
+//! along rows and the elementwise operators and casts around them, or elementwise operators among themselves, where nothing else needs the
 //! values between them.
 
 use super::{Source, Step};
 use crate::backend::cpu::kernels::program::{From, MAX_KEPT, Stage};
+use crate::backend::cpu::ops::RowWork;
 use crate::backend::cpu::ops::along_rows::AlongRows;
 use crate::backend::cpu::ops::fused::{Fused, Part};
 use crate::hash::HashMap;
@@ -18,7 +19,7 @@ const MAX_PARTS: usize = 24;
 enum Form {
     /// A product or convolution.
     Head,
-    /// A reduction along rows.
+    /// A reduction or softmax along rows, or a cast to FP32 before one.
     Rows,
     /// An elementwise operator.
     Chain,
@@ -28,7 +29,7 @@ impl Form {
     fn of(step: &Step) -> Option<Form> {
         match &step.kernel {
             k if k.is_head() => Some(Form::Head),
-            k if k.row_reduction().is_some() => Some(Form::Rows),
+            k if k.row_work().is_some() || widens(step) => Some(Form::Rows),
             k if k.stage().is_some() => Some(Form::Chain),
             _ => None,
         }
@@ -39,10 +40,22 @@ impl Form {
         match (self, step.kernel.stage()) {
             // Channels are no rows.
             (Form::Rows, Some(stage)) => !matches!(stage, Stage::Channels { .. }),
-            (Form::Rows, None) => step.kernel.row_reduction().is_some(),
+            (Form::Rows, None) => step.kernel.row_work().is_some() || widens(step) || narrows(step),
             (_, stage) => stage.is_some(),
         }
     }
+}
+
+/// True if a step converts halves to FP32.
+fn widens(step: &Step) -> bool {
+    let half = step.input_types.first().copied().flatten().is_some_and(|t| t.is_half());
+    half && step.kernel.float_cast() == Some(DataType::Float32)
+}
+
+/// True if a step converts FP32 to halves.
+fn narrows(step: &Step) -> bool {
+    let float = step.input_types.first() == Some(&Some(DataType::Float32));
+    float && step.kernel.float_cast().is_some_and(|t| t.is_half())
 }
 
 /// The steps with operators fused; `None` if there is nothing to fuse.
@@ -109,7 +122,9 @@ fn grow(steps: &[Step], form: Form, first: usize, readers: &[Vec<usize>], kept: 
         let Some(&next) = slots.iter().flat_map(|&s| readers[s].iter().filter(outside)).min() else { break };
         let step = &steps[next];
         let fits = !taken[next] && form.takes(step) && step.bodies.is_empty();
-        let Some(slot) = result(step).filter(|_| fits && step.output_types[0] == dtype) else { break };
+        // Rows know the type of each of their values.
+        let fits = fits && (form == Form::Rows || step.output_types[0] == dtype);
+        let Some(slot) = result(step).filter(|_| fits) else { break };
         group.push(next);
         slots.push(slot);
         let inside = |s: &usize| !kept[*s] && readers[*s].iter().all(|r| group.contains(r));
@@ -126,7 +141,7 @@ fn grow(steps: &[Step], form: Form, first: usize, readers: &[Vec<usize>], kept: 
     group
 }
 
-/// True if the last step of a group over rows makes whole rows.
+/// True if the last step of a group over rows makes whole rows, and something is done along them.
 fn makes_rows(steps: &[Step], group: &[usize], slots: &[usize]) -> bool {
     let base = steps[group[0]].inputs.first().copied();
     let mut rows: Vec<bool> = Vec::new();
@@ -136,9 +151,10 @@ fn makes_rows(steps: &[Step], group: &[usize], slots: &[usize]) -> bool {
             _ => false,
         };
         let reads = |s: &Source| Some(*s) == base || whole(s);
-        rows.push(steps[i].kernel.row_reduction().is_none() && steps[i].inputs.iter().any(reads));
+        let reduces = matches!(steps[i].kernel.row_work(), Some(RowWork::Reduce(..)));
+        rows.push(!reduces && steps[i].inputs.iter().any(reads));
     }
-    rows.last() == Some(&true)
+    rows.last() == Some(&true) && group.iter().any(|&i| steps[i].kernel.row_work().is_some())
 }
 
 /// How many values a later stage than the next one reads.

@@ -55,6 +55,10 @@ impl<'a, F: Dispatch + Lane<C = F>> Operand<'a, F> {
         if !self.by_lanes {
             return self.turned(steps, lanes, to, apart);
         }
+        // Rows without a gap are one run.
+        if [self.apart, apart] == [steps.len(); 2] {
+            return self.load(lanes.start * apart, &mut to[..lanes.len() * apart]);
+        }
         for (lane, to) in lanes.zip(to.chunks_mut(apart)) {
             self.load(lane * self.apart + steps.start, &mut to[..steps.len()]);
         }
@@ -76,17 +80,23 @@ impl<'a, F: Dispatch + Lane<C = F>> Operand<'a, F> {
             }
             return;
         }
+        // Lines without a gap between them are widened some at a time.
+        let together = if self.apart == lanes.len() { (LINES * PART / self.apart.max(1)).max(1) } else { 1 };
         let mut wide = Vec::new();
         if self.direct.is_none() {
-            wide.resize(lanes.len(), F::ZERO);
+            wide.resize(lanes.len() * together.min(steps.len()), F::ZERO);
         }
+        let count = steps.len();
         for (i, step) in steps.enumerate() {
             let at = step * self.apart + lanes.start;
             let line = match self.direct {
                 Some(data) => &data[at..at + lanes.len()],
                 None => {
-                    self.load(at, &mut wide);
-                    &wide[..]
+                    let ready = i % together;
+                    if ready == 0 {
+                        self.load(at, &mut wide[..lanes.len() * together.min(count - i)]);
+                    }
+                    &wide[ready * lanes.len()..][..lanes.len()]
                 }
             };
             for (p, from) in line.chunks(width).enumerate() {
