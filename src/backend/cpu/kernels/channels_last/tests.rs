@@ -171,7 +171,13 @@ fn winograd_serves_the_cases_that_are_meant_for_it() {
         let Some(w) = case.window() else { return false };
         let weights: Vec<f32> = numbers(case.columns * case.channels / case.groups * w.kernel_len(), 2);
         let packed = Weights::of_kernel(&weights, case.groups, case.channels / case.groups, w.kernel_len()).unwrap();
-        winograd::pays(&Dense { window: w, channels: case.channels, weights: &packed, bias: None, finish: &|_, _: &mut [_]| {} })
+        winograd::pays(&Dense {
+            window: w,
+            channels: case.channels,
+            weights: &packed,
+            bias: None,
+            finish: &|_, _: &mut [_]| {},
+        })
     };
     assert_eq!(cases().iter().filter(|c| serves(c)).count(), 2);
 }
@@ -188,7 +194,9 @@ fn infinities_stay_where_they_are() {
     let (pool, threads) = (Pool::new(1 << 30), Threads::inline());
     let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
     let mut out = vec![0f32; w.output_len() * 16];
-    Dense { window: w, channels: 16, weights: &packed, bias: None, finish: &|_, _: &mut [_]| {} }.run(&cx, &x, &mut out).unwrap();
+    Dense { window: w, channels: 16, weights: &packed, bias: None, finish: &|_, _: &mut [_]| {} }
+        .run(&cx, &x, &mut out)
+        .unwrap();
     for (i, v) in out.iter().enumerate() {
         let (y, x) = (i / 16 / 12, i / 16 % 12);
         assert_eq!(v.is_infinite(), y <= 1 && (4..=6).contains(&x), "{y}, {x}: {v}");

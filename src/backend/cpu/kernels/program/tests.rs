@@ -100,6 +100,9 @@ fn check<T: Lane<C = f32>>(pool: &std::sync::Arc<Pool>, channels: usize) {
         vec![(6, [From::Outside(2), From::Value(0)]), (8, [From::Outside(1), From::Value(1)])],
     ];
     for stage in 0..all.len() {
+        // Alone, and times the value that came in: the loop without operands, for functions.
+        programs.push(vec![(stage, [From::Value(0); 2])]);
+        programs.push(vec![(stage, [From::Value(0); 2]), (7, [From::Value(1), From::Value(0)])]);
         for with in 0..3 {
             programs
                 .push(vec![(stage, [From::Value(0), From::Outside(with)]), (5, [From::Value(1), From::Outside(1)])]);
@@ -124,6 +127,18 @@ fn check<T: Lane<C = f32>>(pool: &std::sync::Arc<Pool>, channels: usize) {
                     let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
                     let bad = got.iter().zip(&expected).position(|pair| !same(pair));
                     assert!(bad.is_none(), "{number_of}, {widest}, {at}: {bad:?}, {} of {channels}", T::DTYPE);
+                    // Stored as halves at once.
+                    if let Some(r) = registers.as_ref().filter(|r| r.half) {
+                        let mut halves = vec![f16::from_f32(77.0); len];
+                        r.store(at, &mut values.clone(), &mut halves);
+                        for (i, (half, e)) in halves.iter().zip(&expected).enumerate() {
+                            let e = f16::from_f32(*e);
+                            assert!(
+                                half.to_bits() == e.to_bits() || half.is_nan() && e.is_nan(),
+                                "{number_of}, {widest}, {at}: {i}"
+                            );
+                        }
+                    }
                 }
                 WIDEST.set(usize::MAX);
             }
