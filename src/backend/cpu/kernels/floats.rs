@@ -28,14 +28,23 @@ impl<'a> Floats<'a> {
         }))
     }
 
-    /// The elements from the given one on, widened.
+    /// The elements from the given one on, widened; behind the last one comes the first again.
     pub fn widen(&self, at: usize, to: &mut [f32]) {
-        let n = to.len();
         match self {
-            Floats::Single(all) => f32::widen(&all[at..at + n], to),
-            Floats::Half(all) => f16::widen(&all[at..at + n], to),
-            Floats::Brain(all) => bf16::widen(&all[at..at + n], to),
+            Floats::Single(all) => repeated(all, at, to),
+            Floats::Half(all) => repeated(all, at, to),
+            Floats::Brain(all) => repeated(all, at, to),
         }
+    }
+}
+
+fn repeated<T: Lane<C = f32>>(all: &[T], mut at: usize, mut to: &mut [f32]) {
+    while !to.is_empty() && !all.is_empty() {
+        let from = &all[at % all.len()..];
+        let n = from.len().min(to.len());
+        let (now, later) = to.split_at_mut(n);
+        T::widen(&from[..n], now);
+        (at, to) = (at + n, later);
     }
 }
 

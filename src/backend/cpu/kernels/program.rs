@@ -133,6 +133,11 @@ impl<'a, T: Lane<C = f32>> Program<'a, T> {
         let registers = in_registers(&stages, &kept, fresh);
         Ok(Some(Program { stages, fresh, kept, registers }))
     }
+
+    /// True if all stages run in registers.
+    pub fn in_registers(&self) -> bool {
+        self.registers.is_some()
+    }
 }
 
 /// The stages in registers. Operands of FP32 and FP16 are read there; BF16 is rounded in pieces.

@@ -33,7 +33,7 @@ pub enum Side<'a> {
     One(f32),
     /// The same row for all rows, repeated for as many as go together.
     Row(&'a [f32]),
-    /// A tensor of the shape of the whole.
+    /// A tensor of the shape of the whole, or of its last dimensions.
     Whole(Floats<'a>),
 }
 

@@ -117,14 +117,14 @@ pub const fn panel<X: Vector>() -> usize {
     2 * X::N
 }
 
-/// Asks for memory that will be written: what is not in a cache comes while values are computed, not one line after the
+/// Asks for memory that will be written, by a prefetch for reading, which every processor has: what is not in a cache comes while values are computed, not one line after the
 /// other when they are stored.
 #[inline(always)]
 pub fn fetch<F>(to: *mut F) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint that reads nothing.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(to.cast_const().cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(to.cast_const().cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = to;

@@ -1,7 +1,7 @@
 //! Means, softmax and the like along the last dimension and the elementwise operators around them as one step: a layer
 //! normalisation that a model spells out in nine operators, for example, with the casts that keep it in FP32 in an FP16 model. A
-//! block of rows goes through all operators while it is in the first-level cache. After every operator values are rounded to
-//! its tensor's type, so that the results are those of the operators one by one, bit for bit; where shapes do not fit, the
+//! block of rows goes through all operators while it is in the first-level cache. After every operator its values are rounded
+//! to their tensor's type, so that the results are those of the operators one by one, bit for bit; where shapes do not fit, the
 //! operators run so.
 
 use super::fused::{Fused, Part, tensors};
@@ -75,7 +75,7 @@ enum Side<'a> {
     One(f32),
     /// The same row for each row, widened, repeated for as many as go together.
     Row(Vec<f32>),
-    /// A tensor of the shape of the whole.
+    /// A tensor of the shape of the whole, or of its last dimensions: a mask that is the same for all heads.
     Whole(Floats<'a>),
 }
 
@@ -365,7 +365,7 @@ impl<'a> Program<'a> {
     }
 }
 
-/// A tensor from outside that broadcasts to rows: one number, one row or all of them.
+/// A tensor from outside that broadcasts to rows: one number, one row, all of them, or some that repeat.
 fn operand<'a>(t: &'a Tensor, dims: &[usize]) -> Result<Option<Side<'a>>> {
     let Some(all) = Floats::of(t)? else { return Ok(None) };
     let some = |n: usize| {
@@ -373,12 +373,13 @@ fn operand<'a>(t: &'a Tensor, dims: &[usize]) -> Result<Option<Side<'a>>> {
         all.widen(0, &mut wide);
         wide
     };
+    let ones = t.dims().iter().take_while(|d| **d == 1).count();
     Ok(match t.len() {
         1 => Some(Side::One(some(1)[0])),
-        _ if t.dims() == dims => Some(Side::Whole(all)),
         n if n == dims[dims.len() - 1] && t.dims().last() == dims.last() => {
             Some(Side::Row(some(n).repeat(row_steps::together(n))))
         }
+        _ if dims.ends_with(&t.dims()[ones..]) => Some(Side::Whole(all)),
         _ => None,
     })
 }

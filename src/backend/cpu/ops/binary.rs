@@ -3,10 +3,11 @@
 use super::cast::cast;
 use super::{Built, Entry, Inputs, NodeCx, entry, staged, tensor_kernel};
 use crate::backend::cpu::exec::Cx;
+use crate::backend::cpu::kernels::broadcast;
 use crate::backend::cpu::kernels::elementwise::{Operand, Zip, apply, cast_float, zip, zip_to};
 use crate::backend::cpu::kernels::lane::{FloatLane, Integer, Lane, is_narrow, refuse};
 use crate::backend::cpu::kernels::math::Float;
-use crate::backend::cpu::kernels::program::Stage;
+use crate::backend::cpu::kernels::program::{Call, From, Stage};
 use crate::backend::cpu::kernels::registers;
 use crate::backend::cpu::kernels::simd::vectorize;
 use crate::backend::cpu::tensor::Tensor;
@@ -125,12 +126,37 @@ fn in_registers(op: Op) -> Option<registers::Op> {
     })
 }
 
-fn calculate(cx: &Cx, op: Op, a: Tensor, b: Tensor) -> Result<Tensor> {
+/// Elements of a result from which on it pays to bind its operands for registers.
+const LARGE: usize = 1 << 12;
+
+/// A large result in registers, if one of the operands is as large and the other one is known there.
+fn at_once(cx: &Cx, op: Op, a: &mut Tensor, b: &mut Tensor) -> Result<Option<Tensor>> {
+    let (Some(known), Some(f)) = (in_registers(op), float_loop::<f32>(op)) else { return Ok(None) };
+    if a.len().max(b.len()) < LARGE {
+        return Ok(None);
+    }
+    let dims = broadcast::shape(&[a.dims(), b.dims()])?;
+    let stage = Stage::Binary(f, Some(known));
+    let (first, second) = (From::Value(0), From::Outside(0));
+    // The one that can be written over, if one can.
+    match (a.dims() == dims, b.dims() == dims) {
+        (true, whole) if !whole || a.is_unique() || !b.is_unique() => {
+            super::fused::pair(cx, Call { stage: &stage, inputs: [first, second] }, a, b)
+        }
+        (_, true) => super::fused::pair(cx, Call { stage: &stage, inputs: [second, first] }, b, a),
+        _ => Ok(None),
+    }
+}
+
+fn calculate(cx: &Cx, op: Op, mut a: Tensor, mut b: Tensor) -> Result<Tensor> {
     if a.dtype() != b.dtype() {
         bail!(TypeMismatch, "its inputs are of types {} and {}, but must be of one type", a.dtype(), b.dtype());
     }
     let dtype = a.dtype();
     if dtype.is_float() {
+        if let Some(y) = at_once(cx, op, &mut a, &mut b)? {
+            return Ok(y);
+        }
         return with_float!(dtype, T => floats::<T>(cx, op, a, b), else other => Err(refuse(&format!("{op:?}"), other)));
     }
     if is_narrow(dtype) {
@@ -388,4 +414,75 @@ fn logical(cx: &NodeCx) -> Built {
         }
         zip_to::<u8, u8>(cx, a, b, Bool, f)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::memory::Pool;
+    use crate::backend::cpu::threads::Threads;
+    use half::f16;
+
+    /// Large results, which are made in registers where the operands are known there, against one element after the other.
+    fn check<T: Lane<C = f32>>() {
+        let pool = Pool::new(1 << 30);
+        let number = |i: usize| ((i * 7919) % 2003) as f32 / 200.0 - 5.0;
+        let tensor = |dims: &[usize], seed: usize| {
+            let all: Vec<T> = (0..dims.iter().product()).map(|i| T::put(number(i + seed))).collect();
+            Tensor::from_slice(&pool, T::DTYPE, dims.to_vec(), &all).unwrap()
+        };
+        let whole = [2, 9, 11, 33];
+        let others: [&[usize]; 7] = [&whole, &[33], &[1, 1, 1, 33], &[], &[9, 11, 33], &[2, 1, 1, 33], &[9, 1, 1]];
+        for threads in [Threads::inline(), Threads::new(3).unwrap()] {
+            let cx = Cx { pool: &pool, threads: &threads, cancel: None, tap: None };
+            for (op, f) in [
+                (Op::Add, (|a, b| a + b) as fn(f32, f32) -> f32),
+                (Op::Sub, |a, b| a - b),
+                (Op::Mul, |a, b| a * b),
+                (Op::Div, |a, b| a / b),
+            ] {
+                for dims in others {
+                    // What is shared may not be written over.
+                    for (turned, shared) in [(false, false), (true, false), (false, true), (true, true)] {
+                        let (x, other) = (tensor(&whole, 3), tensor(dims, 11));
+                        let held = shared.then(|| (x.clone(), other.clone()));
+                        let (all_x, all_other) =
+                            (x.slice::<T>().unwrap().to_vec(), other.slice::<T>().unwrap().to_vec());
+                        let walk = broadcast::Walk::new(&whole, [dims]);
+                        let mut want = Vec::with_capacity(all_x.len());
+                        let [step] = walk.inner_strides();
+                        walk.runs(0, all_x.len(), |at, n, [offset]| {
+                            for k in 0..n {
+                                let b = all_other[offset + k * usize::from(step != 0)].get();
+                                let a = all_x[at + k].get();
+                                want.push(T::put(if turned { f(b, a) } else { f(a, b) }));
+                            }
+                        });
+                        let (a, b) = if turned { (other, x) } else { (x, other) };
+                        let got = calculate(&cx, op, a, b).unwrap();
+                        assert_eq!(got.dims(), whole);
+                        for (i, (g, w)) in got.slice::<T>().unwrap().iter().zip(&want).enumerate() {
+                            assert_eq!(g.get().to_bits(), w.get().to_bits(), "{op:?} {dims:?} {turned} {shared}: {i}");
+                        }
+                        if let Some((x, other)) = held {
+                            let same = |t: &Tensor, all: &[T]| {
+                                t.slice::<T>()
+                                    .unwrap()
+                                    .iter()
+                                    .zip(all)
+                                    .all(|(a, b)| a.get().to_bits() == b.get().to_bits())
+                            };
+                            assert!(same(&x, &all_x) && same(&other, &all_other), "{op:?} {dims:?}: written over");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_results_are_those_of_single_elements() {
+        check::<f32>();
+        check::<f16>();
+    }
 }

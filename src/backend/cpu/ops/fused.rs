@@ -67,7 +67,7 @@ impl Finishing<'_> {
 
     /// Works on the values of the elements from `at` on. Stages are of FP32 values; FP64 is never fused.
     #[inline]
-    pub fn apply<F: Float>(&self, at: usize, values: &mut [F]) {
+    pub fn work_on<F: Float>(&self, at: usize, values: &mut [F]) {
         if let Some(finish) = &self.0
             && let Ok(values) = bytemuck::try_cast_slice_mut(values)
         {
@@ -76,21 +76,30 @@ impl Finishing<'_> {
     }
 }
 
-impl<T: Lane<C: Float>> dense::Finish<T> for Finishing<'_> {
+impl<T: Lane<C: Float>> dense::FinishSums<T> for Finishing<'_> {
     fn apply(&self, at: usize, sums: &mut [T::C]) {
-        Finishing::apply(self, at, sums);
+        self.work_on(at, sums);
     }
 
     fn store(&self, at: usize, sums: &mut [T::C], to: &mut [T]) {
-        if let (Some(finish), DataType::Float16) = (&self.0, T::DTYPE)
-            && let (Ok(sums), Ok(to)) = (bytemuck::try_cast_slice_mut(sums), bytemuck::try_cast_slice_mut(to))
-            && finish.store(at, sums, to)
-        {
-            return;
+        let stored = match &self.0 {
+            Some(finish) => store_halves(finish.as_ref(), at, sums, to),
+            None => false,
+        };
+        if !stored {
+            self.work_on(at, sums);
+            T::narrow(sums, to);
         }
-        Finishing::apply(self, at, sums);
-        T::narrow(sums, to);
     }
+}
+
+/// Works on values and stores them in one pass, if they are halves and that can be.
+fn store_halves<T: Lane<C: Float>>(finish: &dyn Finish, at: usize, values: &mut [T::C], to: &mut [T]) -> bool {
+    T::DTYPE == DataType::Float16
+        && match (bytemuck::try_cast_slice_mut(values), bytemuck::try_cast_slice_mut(to)) {
+            (Ok(values), Ok(to)) => finish.store(at, values, to),
+            _ => false,
+        }
 }
 
 /// The stages for an output of this type and shape; `None` if there are some that do not fit it.
@@ -185,21 +194,30 @@ impl Fused {
         Ok(y)
     }
 
-    /// The operators in order, each for itself.
-    pub fn one_by_one(&self, cx: &Cx, inputs: &Inputs) -> Result<Vec<Val>> {
-        let mut values: Vec<Val> = Vec::new();
+    /// The operators in order, each for itself. What is read for the last time goes to the operator, as in a plan that is not
+    /// fused: it may write over it, and its memory is free afterwards.
+    pub fn one_by_one(&self, cx: &Cx, inputs: &mut Inputs) -> Result<Vec<Val>> {
+        let parts: Vec<&Part> = self.head.iter().chain(&self.parts).collect();
+        let mut values: Vec<Option<Val>> = Vec::new();
         let offset = usize::from(self.head.is_none());
-        for part in self.head.iter().chain(&self.parts) {
+        for (i, part) in parts.iter().enumerate() {
             cx.check_cancelled()?;
-            let own = part.inputs.iter().map(|i| match i {
-                Some(From::Value(v)) => values.get(v - offset).cloned(),
-                Some(From::Outside(o)) => inputs.opt_value(*o).cloned(),
-                None => None,
-            });
-            let results = part.kernel.run(cx, &mut Inputs::new(own.collect())).map_err(|e| named(part, e))?;
-            values.extend(results.into_iter().take(1));
+            let mut own = Vec::with_capacity(part.inputs.len());
+            for (k, from) in part.inputs.iter().enumerate() {
+                let again =
+                    part.inputs[k + 1..].iter().chain(parts[i + 1..].iter().flat_map(|p| &p.inputs)).any(|f| f == from);
+                own.push(match from {
+                    Some(From::Value(v)) if again => values.get(v - offset).cloned().flatten(),
+                    Some(From::Value(v)) => values.get_mut(v - offset).and_then(Option::take),
+                    Some(From::Outside(o)) if again => inputs.opt_value(*o).cloned(),
+                    Some(From::Outside(o)) => inputs.take_value(*o).ok(),
+                    None => None,
+                });
+            }
+            let results = part.kernel.run(cx, &mut Inputs::new(own)).map_err(|e| named(part, e))?;
+            values.push(results.into_iter().next());
         }
-        let last = values.pop().ok_or_else(|| err!(Internal, "a fused step without operators"))?;
+        let last = values.pop().flatten().ok_or_else(|| err!(Internal, "a fused step without operators"))?;
         Ok(vec![last])
     }
 }
@@ -220,7 +238,27 @@ fn over<T: Lane<C = f32>>(
 ) -> Result<Option<Tensor>> {
     let dims = x.dims().to_vec();
     let Some(program) = Program::<T>::bind(calls, outside, &dims, false)? else { return Ok(None) };
-    let work = x.len() * 4 * calls.len();
+    every(cx, &program, x, x.len() * 4 * calls.len()).map(Some)
+}
+
+/// An operator of two FP32 or FP16 tensors in registers; `None` if it is not known there, or what `other` is.
+pub fn pair(cx: &Cx, call: Call, x: &mut Tensor, other: &Tensor) -> Result<Option<Tensor>> {
+    fn of<T: Lane<C = f32>>(cx: &Cx, call: Call, x: &mut Tensor, other: &Tensor) -> Result<Option<Tensor>> {
+        let dims = x.dims().to_vec();
+        match Program::<T>::bind(&[call], &[Some(other)], &dims, false)?.filter(Program::in_registers) {
+            Some(program) => every(cx, &program, x, x.len() * 2).map(Some),
+            None => Ok(None),
+        }
+    }
+    match x.dtype() {
+        DataType::Float32 => of::<f32>(cx, call, x, other),
+        DataType::Float16 => of::<f16>(cx, call, x, other),
+        _ => Ok(None),
+    }
+}
+
+/// A program over every element of `x`, in place where nobody else sees it.
+fn every<T: Lane<C = f32>>(cx: &Cx, program: &Program<T>, x: &mut Tensor, work: usize) -> Result<Tensor> {
     let run = |at: usize, piece: &mut [T]| match T::direct_mut(piece) {
         Some(values) => program.apply(at, values),
         None => {
@@ -228,16 +266,18 @@ fn over<T: Lane<C = f32>>(
             for (i, part) in piece.chunks_mut(512).enumerate() {
                 let wide = &mut wide[..part.len()];
                 T::widen(part, wide);
-                program.apply(at + i * 512, wide);
-                T::narrow(wide, part);
+                if !store_halves(program, at + i * 512, wide, part) {
+                    program.apply(at + i * 512, wide);
+                    T::narrow(wide, part);
+                }
             }
         }
     };
     if x.is_unique() {
         cx.threads.pieces(x.slice_mut::<T>()?, PIECE, work, |i, piece| run(i * PIECE, piece));
-        return Ok(Some(x.clone()));
+        return Ok(x.clone());
     }
-    let mut y = Tensor::new(cx.pool, x.dtype(), dims)?;
+    let mut y = Tensor::new(cx.pool, x.dtype(), x.dims().to_vec())?;
     let from = x.slice::<T>()?;
     cx.threads.pieces(y.slice_mut::<T>()?, PIECE, work, |i, piece| {
         for (k, part) in piece.chunks_mut(512).enumerate() {
@@ -246,5 +286,5 @@ fn over<T: Lane<C = f32>>(
             run(at, part);
         }
     });
-    Ok(Some(y))
+    Ok(y)
 }

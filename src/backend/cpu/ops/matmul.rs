@@ -143,7 +143,7 @@ fn float_matmul<T: FloatLane<C: Dispatch>>(
     let left = |i: usize| &a[i * m * k..(i + 1) * m * k];
     let right = |i: usize| &b[i * k * n..(i + 1) * k * n];
     let epilogues: Vec<_> = (0..s.batches.len())
-        .map(|i| move |at: usize, values: &mut [T::C]| finish.apply(i * m * n + at, values))
+        .map(|i| move |at: usize, values: &mut [T::C]| finish.work_on(i * m * n + at, values))
         .collect();
     let product = |(i, &(of_a, of_b)): (usize, &(usize, usize))| {
         let epilogue = (!finish.is_nothing()).then_some(&epilogues[i] as gemm::Epilogue<T::C>);
@@ -276,7 +276,7 @@ fn float_gemm<T: FloatLane<C: Dispatch>>(
                 }
             }
         }
-        finish.apply(row * n + column, out);
+        finish.work_on(row * n + column, out);
     };
     let epilogue = |at: usize, values: &mut [T::C]| {
         // Whole rows, or a piece of one.

@@ -109,6 +109,13 @@ pub enum RowWork<'a> {
 }
 
 impl RowWork<'_> {
+    /// True if it is the last dimension, or likely to be where the rank is not known: the second one mostly is that of
+    /// channels.
+    pub fn is_likely_last(self) -> bool {
+        let (RowWork::Reduce(_, axis) | RowWork::Change(_, axis)) = self;
+        axis == -1 || axis >= 2
+    }
+
     /// True if it is the last of `rank` dimensions.
     pub fn is_last_of(self, rank: usize) -> bool {
         let (RowWork::Reduce(_, axis) | RowWork::Change(_, axis)) = self;

@@ -1,6 +1,6 @@
-//! Which operators run as one step: a product or convolution and the elementwise operators after it, reductions and softmax
-//! along rows and the elementwise operators and casts around them, or elementwise operators among themselves, where nothing else needs the
-//! values between them.
+//! Which operators run as one step: a product or convolution and the elementwise operators after it, reductions and
+//! softmax along rows and the elementwise operators and casts around them, or elementwise operators among themselves,
+//! where nothing else needs the values between them.
 
 use super::{Source, Step};
 use crate::backend::cpu::kernels::program::{From, MAX_KEPT, Stage};
@@ -29,7 +29,7 @@ impl Form {
     fn of(step: &Step) -> Option<Form> {
         match &step.kernel {
             k if k.is_head() => Some(Form::Head),
-            k if k.row_work().is_some() || widens(step) => Some(Form::Rows),
+            _ if works_on_rows(step) || widens(step) => Some(Form::Rows),
             k if k.stage().is_some() => Some(Form::Chain),
             _ => None,
         }
@@ -40,10 +40,15 @@ impl Form {
         match (self, step.kernel.stage()) {
             // Channels are no rows.
             (Form::Rows, Some(stage)) => !matches!(stage, Stage::Channels { .. }),
-            (Form::Rows, None) => step.kernel.row_work().is_some() || widens(step) || narrows(step),
+            (Form::Rows, None) => works_on_rows(step) || widens(step) || narrows(step),
             (_, stage) => stage.is_some(),
         }
     }
+}
+
+/// True if a step reduces or changes rows, as far as can be told without shapes.
+fn works_on_rows(step: &Step) -> bool {
+    step.kernel.row_work().is_some_and(|w| w.is_likely_last())
 }
 
 /// True if a step converts halves to FP32.

@@ -17,7 +17,7 @@ use crate::backend::cpu::tensor::Tensor;
 use std::ops::Range;
 
 /// What is done to sums before they are rounded and stored.
-pub trait Finish<T: Lane>: Sync {
+pub trait FinishSums<T: Lane>: Sync {
     /// Works on the sums of the elements from `at` on, counted through the whole output.
     fn apply(&self, at: usize, sums: &mut [T::C]);
 
@@ -28,7 +28,7 @@ pub trait Finish<T: Lane>: Sync {
     }
 }
 
-impl<T: Lane, F: Fn(usize, &mut [T::C]) + Sync> Finish<T> for F {
+impl<T: Lane, F: Fn(usize, &mut [T::C]) + Sync> FinishSums<T> for F {
     fn apply(&self, at: usize, sums: &mut [T::C]) {
         self(at, sums);
     }
@@ -45,7 +45,7 @@ pub struct Dense<'a, T: Lane> {
     /// A value for each output channel.
     pub bias: Option<&'a [T::C]>,
     /// Works on results.
-    pub finish: &'a dyn Finish<T>,
+    pub finish: &'a dyn FinishSums<T>,
 }
 
 /// Output places of a task at least, so that reading the weights is a small part of it.
@@ -82,7 +82,7 @@ type Places = (Range<usize>, Range<usize>);
 
 impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
     /// A product of rows of `channels` elements with a matrix.
-    pub fn product(rows: usize, weights: &'a Weights<T>, finish: &'a dyn Finish<T>) -> Self {
+    pub fn product(rows: usize, weights: &'a Weights<T>, finish: &'a dyn FinishSums<T>) -> Self {
         let line = [1, 1, rows];
         let window =
             Window { input: line, output: line, kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [0; 3] };

@@ -6,7 +6,7 @@ use super::super::conv::Window;
 use super::super::gemm::Shared;
 use super::super::lane::Lane;
 use super::super::vector::{Dispatch, Vector, Work, fetch};
-use super::dense::Finish;
+use super::dense::FinishSums;
 use crate::Result;
 use crate::backend::cpu::exec::Cx;
 use crate::backend::cpu::tensor::Tensor;
@@ -37,7 +37,7 @@ const ALONE: usize = 4;
 
 impl<F: Dispatch> Depthwise<'_, F> {
     /// Convolves; `input` and `out` hold all images, `finish` works on results.
-    pub fn run<T: Lane<C = F>>(&self, cx: &Cx, input: &[T], out: &mut [T], finish: &dyn Finish<T>) -> Result<()> {
+    pub fn run<T: Lane<C = F>>(&self, cx: &Cx, input: &[T], out: &mut [T], finish: &dyn FinishSums<T>) -> Result<()> {
         let (w, c) = (&self.window, self.channels);
         let [depth, height, width] = w.output;
         let line = width * c;

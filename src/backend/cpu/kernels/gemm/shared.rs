@@ -34,7 +34,7 @@ impl<'a, O: Lane> Shared<'a, O> {
     /// `n` elements from `at` on.
     ///
     /// # Safety
-    /// No other task has a reference to these elements, writes or reads them while this one lives.
+    /// Nobody else, this task included, has a reference to these elements, writes or reads them while this one lives.
     #[allow(clippy::mut_from_ref)] // disjoint parts of one output, as the callers promise
     pub unsafe fn part(&self, at: usize, n: usize) -> &mut [O] {
         // SAFETY: the part lies in the output, and is the caller's.
