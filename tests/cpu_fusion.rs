@@ -7,6 +7,7 @@ mod random_models;
 use mezzo::backend::{BuildOptions, Progress, RunControl, TensorValue, Value};
 use mezzo::engine::{Context, Engine, Env};
 use mezzo::model::{AttributeValue, DataType, Dim, Graph, Initializer, Model, Node, Tensor, ValueInfo, ValueType};
+use mezzo::precision::{ConvertOptions, convert};
 use onnx_builder::{half, model, node, with};
 use random_models::Random;
 use std::sync::Arc;
@@ -29,18 +30,24 @@ const UNARY: [&str; 12] = [
     "Softsign",
 ];
 const BINARY: [&str; 6] = ["Add", "Sub", "Mul", "Max", "Min", "PRelu"];
-/// Operands from outside, by the shape they have: a scalar, one value a channel, a row, a column, the whole.
-const OUTSIDE: [(&str, &[i64]); 6] = [
-    ("scalar", &[]),
-    ("channel", &[8, 1, 1]),
-    ("row", &[17]),
-    ("column", &[9, 1]),
-    ("image", &[2, 1, 1, 1]),
-    ("whole", &[2, 8, 9, 17]),
-];
+/// Operands from outside, by the shape they have: a scalar, one value a channel, a row, a column, one an image, the whole.
+const OUTSIDE: [&str; 6] = ["scalar", "channel", "row", "column", "image", "whole"];
+/// Those of them that rows take as they are.
+const OF_ROWS: [&str; 3] = ["scalar", "row", "whole"];
+/// Rows of lengths below, at and above a vector's. About 1024 elements go together and about 2048 make a task: of each, tasks
+/// end with rows that are fewer than go together, behind others.
+const ROWS: [[usize; 4]; 5] = [[2, 8, 211, 1], [2, 8, 70, 3], [2, 8, 13, 17], [2, 1, 5, 341], [2, 2, 2, 400]];
 
 fn numbers(random: &mut Random, n: usize) -> Vec<f32> {
     (0..n).map(|_| (random.below(2001) as f32 - 1000.0) / 700.0).collect()
+}
+
+/// Constants for OUTSIDE.
+fn outside(random: &mut Random, dims: [usize; 4]) -> Vec<Initializer> {
+    let [images, channels, height, width] = dims.map(|d| d as i64);
+    let shapes: [&[i64]; 6] =
+        [&[], &[channels, 1, 1], &[width], &[height, 1], &[images, 1, 1, 1], &[images, channels, height, width]];
+    OUTSIDE.iter().zip(shapes).map(|(name, shape)| constant(random, name, shape)).collect()
 }
 
 fn constant(random: &mut Random, name: &str, dims: &[i64]) -> Initializer {
@@ -73,9 +80,7 @@ fn fused_model(seed: u64) -> Model {
     let mut random = Random(seed);
     let kind = random.below(5);
     let (first, mut initializers) = head(&mut random, kind);
-    for (name, dims) in OUTSIDE {
-        initializers.push(constant(&mut random, name, dims));
-    }
+    initializers.extend(outside(&mut random, DIMS));
     for name in ["scale", "shift", "mean"] {
         initializers.push(constant(&mut random, name, &[8]));
     }
@@ -96,7 +101,7 @@ fn fused_model(seed: u64) -> Model {
             2 => node("BatchNormalization", &[&a, "scale", "shift", "mean", "variance"], &[&out]),
             _ => {
                 let op = *random.one_of::<&str>(&BINARY);
-                let b = if random.below(3) == 0 { before(&mut random) } else { random.one_of(&OUTSIDE).0.to_string() };
+                let b = if random.below(3) == 0 { before(&mut random) } else { random.one_of(&OUTSIDE).to_string() };
                 // The slope of PRelu is never the larger side; the others are given either way round.
                 match op != "PRelu" && random.below(2) == 0 {
                     true => node(op, &[&b, &a], &[&out]),
@@ -106,10 +111,20 @@ fn fused_model(seed: u64) -> Model {
         });
     }
     nodes.push(node("Identity", &[&format!("v{count}")], &["y"]));
-    let dims = || Some(DIMS.iter().map(|&d| Dim::known(d as i64)).collect());
-    let info = |name: &str| ValueInfo::new(name, ValueType::tensor(DataType::Float32, dims()));
-    let made = model(nodes, initializers);
+    of_dims(model(nodes, initializers), DIMS)
+}
+
+fn of_dims(made: Model, dims: [usize; 4]) -> Model {
+    let info = |name: &str| {
+        let dims = Some(dims.iter().map(|&d| Dim::known(d as i64)).collect());
+        ValueInfo::new(name, ValueType::tensor(DataType::Float32, dims))
+    };
     Model { graph: Graph { inputs: vec![info("x")], outputs: vec![info("y")], ..made.graph }, ..made }
+}
+
+fn bfloat(model: &Model) -> Model {
+    let options = ConvertOptions { precision: DataType::Bfloat16, ..ConvertOptions::default() };
+    convert(model, &options).unwrap().model
 }
 
 fn bytes(context: &mut Context, control: &RunControl) -> Vec<u8> {
@@ -120,18 +135,22 @@ fn bytes(context: &mut Context, control: &RunControl) -> Vec<u8> {
 
 /// Runs both plans; says how many steps the fused one has less.
 fn same(seed: u64, model: &Model, input: &[f32], threads: usize) -> usize {
+    same_of(seed, model, DIMS, input, threads)
+}
+
+fn same_of(seed: u64, model: &Model, dims: [usize; 4], input: &[f32], threads: usize) -> usize {
     let env = Env::default_env();
     let options = BuildOptions { threads, ..BuildOptions::default() };
     let engine: Arc<Engine> = Engine::build(&env, model, "cpu", &options, &Progress::default()).unwrap();
     let mut context = Context::new(&engine).unwrap();
     let input: Vec<u8> = input.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let input = TensorValue::copy_of(DataType::Float32, DIMS.to_vec(), &input).unwrap();
+    let input = TensorValue::copy_of(DataType::Float32, dims.to_vec(), &input).unwrap();
     let wanted = engine.info().inputs[0].data_type().unwrap();
     let input = input.to_float(wanted).unwrap();
     context.bind("x", Value::Tensor(input)).unwrap();
     let fused = bytes(&mut context, &RunControl::default());
     let alone = bytes(&mut context, &RunControl { tap: Some(&|_, _| {}), ..RunControl::default() });
-    assert!(fused == alone, "seed {seed}: {}", engine.inspect_json());
+    assert!(fused == alone, "seed {seed}, {dims:?}: {}", engine.inspect_json());
     let described = engine.inspect_json();
     // Images that are turned are steps beside the model's own.
     let steps = described.matches("\"op\"").count() - described.matches("\"Reorder\"").count();
@@ -201,8 +220,9 @@ fn turned_images_give_what_planes_give() {
     assert_eq!(described.matches("\"Transpose\"").count(), 0, "{described}");
 }
 
-/// Reductions along rows and what is around them, in a random order: the values so far, operands of every shape.
-fn rows_model(seed: u64) -> Model {
+/// Reductions along rows and what is around them, in a random order: the values so far, these operands, and casts to this
+/// type and back.
+fn rows_model(seed: u64, dims: [usize; 4], operands: &[&str], small: DataType) -> Model {
     let mut random = Random(seed);
     let reduced = |op: &str, x: &str, y: &str, axis: i64| {
         // With the axes as an attribute, as before opset 18.
@@ -228,15 +248,14 @@ fn rows_model(seed: u64) -> Model {
                 let soft = node(random.one_of::<&str>(&["Softmax", "LogSoftmax"]), &[&a], &[&out]);
                 with(soft, "axis", AttributeValue::Int(*random.one_of::<i64>(&[-1, -1, 3, 1])))
             }
-            // To halves and back.
             3 => {
                 let (half, to) = (format!("h{i}"), |t: DataType| AttributeValue::Int(t as i64));
-                nodes.push(with(node("Cast", &[&a], &[&half]), "to", to(DataType::Float16)));
+                nodes.push(with(node("Cast", &[&a], &[&half]), "to", to(small)));
                 with(node("Cast", &[&half], &[&out]), "to", to(DataType::Float32))
             }
             _ => {
                 let op = *random.one_of::<&str>(&["Add", "Sub", "Mul", "Max", "Div"]);
-                let b = if random.below(2) == 0 { any(&mut random) } else { random.one_of(&OUTSIDE).0.to_string() };
+                let b = if random.below(2) == 0 { any(&mut random) } else { random.one_of(operands).to_string() };
                 match random.below(2) == 0 {
                     true => node(op, &[&b, &a], &[&out]),
                     false => node(op, &[&a, &b], &[&out]),
@@ -247,20 +266,14 @@ fn rows_model(seed: u64) -> Model {
     }
     // All of them are needed, so that none is left out.
     nodes.push(node("Add", &["x", &format!("v{count}")], &["y"]));
-    let initializers = OUTSIDE.iter().map(|(name, dims)| constant(&mut random, name, dims)).collect();
-    let info = |name: &str| {
-        let dims = Some(DIMS.iter().map(|&d| Dim::known(d as i64)).collect());
-        ValueInfo::new(name, ValueType::tensor(DataType::Float32, dims))
-    };
-    let made = model(nodes, initializers);
-    Model { graph: Graph { inputs: vec![info("x")], outputs: vec![info("y")], ..made.graph }, ..made }
+    of_dims(model(nodes, outside(&mut random, dims)), dims)
 }
 
 #[test]
 fn rows_give_what_their_operators_give() {
     let mut fewer = 0;
     for seed in 0..150 {
-        let model = rows_model(seed);
+        let model = rows_model(seed, DIMS, &OUTSIDE, DataType::Float16);
         let input = numbers(&mut Random(seed + 2000), DIMS.iter().product());
         for threads in [1, 3] {
             fewer += same(seed, &model, &input, threads);
@@ -268,6 +281,38 @@ fn rows_give_what_their_operators_give() {
         }
     }
     assert!(fewer > 600, "only {fewer} operators were fused");
+}
+
+/// In FP32, FP16 and BF16; every second model has casts to BF16 and back.
+#[test]
+fn rows_of_every_length_give_what_their_operators_give() {
+    for dims in ROWS {
+        let mut fewer = 0;
+        for seed in 0..20 {
+            let small = if seed % 2 == 0 { DataType::Bfloat16 } else { DataType::Float16 };
+            let model = rows_model(seed, dims, &OF_ROWS, small);
+            let input = numbers(&mut Random(seed + 3000), dims.iter().product());
+            // A cast from one of the small types to the other is no step of rows.
+            let small = if seed % 2 == 0 { bfloat(&model) } else { half(&model).model };
+            for threads in [1, 3] {
+                fewer += same_of(seed, &model, dims, &input, threads);
+                fewer += same_of(seed, &small, dims, &input, threads);
+            }
+        }
+        assert!(fewer > 80, "only {fewer} operators were fused over {dims:?}");
+    }
+}
+
+/// No rows, and rows without elements.
+#[test]
+fn empty_rows_give_what_their_operators_give() {
+    for dims in [[2, 0, 9, 17], [2, 8, 9, 0]] {
+        for made in [layer_normalisation(dims), masked_softmax(dims)] {
+            for model in [half(&made).model, bfloat(&made), made] {
+                same_of(9, &model, dims, &[], 1);
+            }
+        }
+    }
 }
 
 /// What a step of the engine is called, in the order of the plan.
@@ -279,17 +324,12 @@ fn operators(model: &Model) -> Vec<String> {
     steps.iter().map(|s| s["op"].as_str().unwrap().to_string()).collect()
 }
 
-fn of_dims(made: Model) -> Model {
-    let info = |name: &str| {
-        let dims = Some(DIMS.iter().map(|&d| Dim::known(d as i64)).collect());
-        ValueInfo::new(name, ValueType::tensor(DataType::Float32, dims))
-    };
-    Model { graph: Graph { inputs: vec![info("x")], outputs: vec![info("y")], ..made.graph }, ..made }
+fn initializer(name: &str, dims: &[i64], v: Vec<f32>) -> Initializer {
+    let tensor = Tensor::from_vec(DataType::Float32, dims.to_vec(), v);
+    Initializer { name: name.into(), tensor, doc_string: None, metadata: vec![] }
 }
 
-/// A layer normalisation that is spelled out is one step, and longer rows than are kept in buffers give the same.
-#[test]
-fn a_layer_normalisation_in_nine_operators_is_one_step() {
+fn layer_normalisation(dims: [usize; 4]) -> Model {
     let mean = |x: &str, y: &str| with(node("ReduceMean", &[x], &[y]), "axes", AttributeValue::Ints(vec![-1]));
     let nodes = vec![
         mean("x", "mean"),
@@ -302,31 +342,33 @@ fn a_layer_normalisation_in_nine_operators_is_one_step() {
         node("Mul", &["quotient", "row"], &["scaled"]),
         node("Add", &["scaled", "row"], &["y"]),
     ];
-    let scalar = |name: &str, v: f32| Initializer {
-        name: name.into(),
-        tensor: Tensor::from_vec(DataType::Float32, vec![], vec![v]),
-        doc_string: None,
-        metadata: vec![],
-    };
-    let row = constant(&mut Random(3), "row", &[17]);
-    let made = of_dims(model(nodes, vec![scalar("two", 2.0), scalar("epsilon", 1e-5), row]));
-    assert_eq!(operators(&made), ["ReduceMean+Sub+Pow+ReduceMean+Add+Sqrt+Div+Mul+Add"]);
-    let input = numbers(&mut Random(5), DIMS.iter().product());
-    for threads in [1, 3] {
-        assert_eq!(same(5, &made, &input, threads), 8);
-    }
-    // An FP16 model keeps the mean of squares in FP32: its casts are parts of the step.
-    let halved = half(&made).model;
-    assert_eq!(operators(&halved), ["Cast+ReduceMean+Sub+Pow+ReduceMean+Add+Sqrt+Div+Cast+Mul+Add"]);
-    for threads in [1, 3] {
-        assert_eq!(same(5, &halved, &input, threads), 10);
+    let row = constant(&mut Random(3), "row", &[dims[3] as i64]);
+    let constants = vec![initializer("two", &[], vec![2.0]), initializer("epsilon", &[], vec![1e-5]), row];
+    of_dims(model(nodes, constants), dims)
+}
+
+/// A layer normalisation that is spelled out is one step, also over rows of other lengths; those that are longer than 16384
+/// go through its operators one by one.
+#[test]
+fn a_layer_normalisation_in_nine_operators_is_one_step() {
+    let longest = [[1, 1, 3, 16384], [1, 1, 3, 16385]];
+    for dims in ROWS.into_iter().chain(longest) {
+        let made = layer_normalisation(dims);
+        assert_eq!(operators(&made), ["ReduceMean+Sub+Pow+ReduceMean+Add+Sqrt+Div+Mul+Add"]);
+        // An FP16 model keeps the mean of squares in FP32: its casts are parts of the step.
+        let halved = half(&made).model;
+        assert_eq!(operators(&halved), ["Cast+ReduceMean+Sub+Pow+ReduceMean+Add+Sqrt+Div+Cast+Mul+Add"]);
+        let bfloat = bfloat(&made);
+        let input = numbers(&mut Random(5), dims.iter().product());
+        for threads in [1, 3] {
+            assert_eq!(same_of(5, &made, dims, &input, threads), 8);
+            assert_eq!(same_of(5, &halved, dims, &input, threads), 10);
+            assert!(same_of(5, &bfloat, dims, &input, threads) >= 8);
+        }
     }
 }
 
-/// A mask that FP16 cannot hold keeps the softmax in FP32: casts, mask and softmax are one step, also where a row is shorter
-/// than a vector, and with rows that go together in part.
-#[test]
-fn a_masked_softmax_between_halves_is_one_step() {
+fn masked_softmax(dims: [usize; 4]) -> Model {
     let nodes = vec![
         node("Mul", &["x", "scale"], &["scaled"]),
         node("Relu", &["scaled"], &["scores"]),
@@ -334,23 +376,26 @@ fn a_masked_softmax_between_halves_is_one_step() {
         node("Softmax", &["masked"], &["weights"]),
         node("Neg", &["weights"], &["y"]),
     ];
-    let mut mask = vec![0.0f32; 17];
-    mask[12..].fill(-1e9);
-    let initializer = |name: &str, dims: &[i64], v: Vec<f32>| Initializer {
-        name: name.into(),
-        tensor: Tensor::from_vec(DataType::Float32, dims.to_vec(), v),
-        doc_string: None,
-        metadata: vec![],
-    };
-    let constants = vec![initializer("mask", &[17], mask), initializer("scale", &[1], vec![0.3])];
-    let made = of_dims(model(nodes, constants));
-    let halved = half(&made).model;
-    let steps = operators(&halved);
-    assert!(steps.iter().any(|s| s.starts_with("Cast+Add+Softmax+Cast")), "{steps:?}");
-    let input = numbers(&mut Random(8), DIMS.iter().product());
-    for threads in [1, 3] {
-        same(8, &made, &input, threads);
-        same(8, &halved, &input, threads);
+    let mut mask = vec![0.0f32; dims[3]];
+    mask[dims[3] * 2 / 3..].fill(-1e9);
+    let constants = vec![initializer("mask", &[dims[3] as i64], mask), initializer("scale", &[1], vec![0.3])];
+    of_dims(model(nodes, constants), dims)
+}
+
+/// A mask that FP16 cannot hold keeps the softmax in FP32: casts, mask and softmax are one step, whatever a row's length.
+#[test]
+fn a_masked_softmax_between_halves_is_one_step() {
+    for dims in ROWS {
+        let made = masked_softmax(dims);
+        let halved = half(&made).model;
+        let steps = operators(&halved);
+        assert!(steps.iter().any(|s| s.starts_with("Cast+Add+Softmax+Cast")), "{steps:?}");
+        let input = numbers(&mut Random(8), dims.iter().product());
+        for threads in [1, 3] {
+            for model in [&made, &halved, &bfloat(&made)] {
+                same_of(8, model, dims, &input, threads);
+            }
+        }
     }
 }
 
@@ -384,7 +429,7 @@ fn computations_on_shapes_are_not_repeated() {
         whole("one", &[1], &[1]),
         whole("rest", &[1], &[-1]),
     ];
-    let made = of_dims(model(nodes, constants));
+    let made = of_dims(model(nodes, constants), DIMS);
     let operators = operators(&made);
     let count = |op: &str| operators.iter().filter(|o| *o == op).count();
     // Shape of v and of x; elements 0 and 1.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Engines of TensorRT on a GPU against the CPU backend: FP32 and FP16 of each model on the same inputs.
 
-    python tests/gpu/agree.py ENGINES --mezzo MEZZO --library TENSORRT --models FOLDER [--published FOLDER] [--only TEXT,...]
+    python tests/gpu/agree.py ENGINES --mezzo MEZZO --library TENSORRT --models FOLDER [--published FOLDER] [--only NAME,...]
 
 ENGINES is what tests/gpu/engines.py built. FP16 of TensorRT must agree with the CPU backend's FP16, and FP32 with its FP32, within the
 bounds below, as shares of an output's largest number. The engine's own layers are counted by the inspector.
@@ -18,7 +18,7 @@ import onnx
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "python"))
-from engines import SPECS, model_of  # noqa: E402
+from engines import SPECS, model_of, some_of  # noqa: E402
 from digits import handwriting  # noqa: E402
 from mezzo_cli import Mezzo, MezzoError  # noqa: E402
 
@@ -187,7 +187,7 @@ def main():
     parser.add_argument("--library", required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--published", type=Path)
-    parser.add_argument("--only", type=lambda t: t.split(","), default=list(SPECS))
+    parser.add_argument("--only", type=some_of(list(SPECS)), default=list(SPECS))
     arguments = parser.parse_args()
     failed = 0
     for spec in (s for s in SPECS.values() if s.name in arguments.only):

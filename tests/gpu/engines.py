@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds the engines that are compared and measured on a GPU, several at once, and leaves those alone that are there already.
 
-    python tests/gpu/engines.py FOLDER --mezzo MEZZO --library TENSORRT --models FOLDER [--published FOLDER] [--jobs N] [--only TEXT,...]
+    python tests/gpu/engines.py FOLDER --mezzo MEZZO --library TENSORRT --models FOLDER [--published FOLDER] [--jobs N] [--only NAME,...]
         [--precisions fp16,fp32]
 
 Prints a line of JSON for each engine. A timing cache beside the engines makes the next builds faster. Builds side by side time their
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = os.environ.get("MEZZO_TACTIC_SOURCES", "edge_mask_convolutions,jit_convolutions")
 # What Mezzo refuses for TensorRT 8.5 and 8.6 is no failure of a build.
 REFUSED = "TensorRT 8.5 was seen to exchange"
+PRECISIONS = ["fp16", "fp32"]
 IMAGES = "x=1x3x224x224:32x3x224x224:32x3x224x224"
 
 
@@ -40,6 +41,16 @@ class Spec:
 
     def engine(self, folder, precision):
         return folder / f"{self.name}-{precision}.engine"
+
+
+def some_of(known):
+    """For argparse: names between commas, each of them one of these."""
+    def read(text):
+        names = text.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"not known: {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+        return names
+    return read
 
 
 def fixed(name, **shapes):
@@ -118,8 +129,8 @@ def main():
     parser.add_argument("--published", type=Path)
     parser.add_argument("--jobs", type=int, default=3)
     parser.add_argument("--limit", type=int, default=900, help="seconds for one engine")
-    parser.add_argument("--only", type=lambda t: t.split(","), default=list(SPECS))
-    parser.add_argument("--precisions", type=lambda t: t.split(","), default=["fp16", "fp32"])
+    parser.add_argument("--only", type=some_of(list(SPECS)), default=list(SPECS))
+    parser.add_argument("--precisions", type=some_of(PRECISIONS), default=PRECISIONS)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     failed = 0

@@ -278,10 +278,12 @@ mod tests {
     /// (x - its sum) / sqrt(whole * one) + row, of any length, with every width of vectors.
     fn check<T: Lane<C = f32>>(floats: fn(&[T]) -> Floats) {
         let round = |v: f32| T::put(v).get();
-        for n in [1, 7, 16, 70, 131] {
+        // Three rows; and more than twice as many as go together, with fewer in the end.
+        let counts = |n: usize| [3, 2 * together(n) + together(n).div_ceil(2)].map(|count| (n, count));
+        for (n, count) in [1, 7, 16, 70, 131, 341, 400, 512].into_iter().flat_map(counts) {
             let numbers =
                 |k: f32, count: usize| -> Vec<T> { (0..count).map(|i| T::put((i as f32 * k).sin())).collect() };
-            let (x, whole) = (numbers(0.7, 3 * n), numbers(1.3, 5 * n));
+            let (x, whole) = (numbers(0.7, count * n), numbers(1.3, (count + 2) * n));
             let row: Vec<f32> = numbers(2.1, n).iter().map(|v| v.get()).collect();
             let rows = row.repeat(together(n));
             let at = Side::At;
@@ -307,7 +309,7 @@ mod tests {
                 n,
                 result: 0,
             };
-            let want: Vec<T> = (0..3 * n)
+            let want: Vec<T> = (0..count * n)
                 .map(|i| {
                     let first = i / n * n;
                     let of_row: Vec<f32> = x[first..first + n].iter().map(|v| v.get()).collect();
@@ -326,7 +328,7 @@ mod tests {
                 steps.run(2 * n, Some(floats(&from)), &mut got);
                 for (i, w) in want.iter().enumerate() {
                     let same = |v: T| v.get().to_bits() == w.get().to_bits() || v.get().is_nan() && w.get().is_nan();
-                    assert!(same(got[i]) && same(in_place[i]), "{} {n} {widest} {i}", T::DTYPE);
+                    assert!(same(got[i]) && same(in_place[i]), "{} {count}x{n} {widest} {i}", T::DTYPE);
                 }
             }
             WIDEST.set(usize::MAX);
