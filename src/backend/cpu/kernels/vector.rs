@@ -186,16 +186,25 @@ fn allowed<X: Vector>() -> bool {
 
 /// Columns of a panel with this processor's vectors.
 pub fn panel_width<F: Dispatch>() -> usize {
-    struct Ask<'a>(&'a mut usize);
+    tile_size::<F>().1
+}
+
+/// Rows of a tile with this processor's vectors.
+pub fn tile_rows<F: Dispatch>() -> usize {
+    tile_size::<F>().0
+}
+
+fn tile_size<F: Dispatch>() -> (usize, usize) {
+    struct Ask<'a>(&'a mut (usize, usize));
     impl<F> Work<F> for Ask<'_> {
         #[inline(always)]
         fn run<X: Vector<F = F>>(self) {
-            *self.0 = panel::<X>();
+            *self.0 = (X::ROWS, panel::<X>());
         }
     }
-    let mut width = 0;
-    F::dispatch(Ask(&mut width));
-    width
+    let mut size = (0, 0);
+    F::dispatch(Ask(&mut size));
+    size
 }
 
 #[cfg(target_arch = "x86_64")]

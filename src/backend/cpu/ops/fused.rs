@@ -228,6 +228,8 @@ fn named(part: &Part, e: crate::Error) -> crate::Error {
 
 /// Elements that a task works on.
 const PIECE: usize = 1 << 13;
+/// Elements that are widened or copied at a time: they stay in the first-level cache, and calls are a small part.
+const CHUNK: usize = 2048;
 
 /// The stages over every element of `x`, in place where nobody else sees it.
 fn over<T: Lane<C = f32>>(
@@ -262,12 +264,12 @@ fn every<T: Lane<C = f32>>(cx: &Cx, program: &Program<T>, x: &mut Tensor, work: 
     let run = |at: usize, piece: &mut [T]| match T::direct_mut(piece) {
         Some(values) => program.apply(at, values),
         None => {
-            let mut wide = [0f32; 512];
-            for (i, part) in piece.chunks_mut(512).enumerate() {
+            let mut wide = [0f32; CHUNK];
+            for (i, part) in piece.chunks_mut(CHUNK).enumerate() {
                 let wide = &mut wide[..part.len()];
                 T::widen(part, wide);
-                if !store_halves(program, at + i * 512, wide, part) {
-                    program.apply(at + i * 512, wide);
+                if !store_halves(program, at + i * CHUNK, wide, part) {
+                    program.apply(at + i * CHUNK, wide);
                     T::narrow(wide, part);
                 }
             }
@@ -280,8 +282,8 @@ fn every<T: Lane<C = f32>>(cx: &Cx, program: &Program<T>, x: &mut Tensor, work: 
     let mut y = Tensor::new(cx.pool, x.dtype(), x.dims().to_vec())?;
     let from = x.slice::<T>()?;
     cx.threads.pieces(y.slice_mut::<T>()?, PIECE, work, |i, piece| {
-        for (k, part) in piece.chunks_mut(512).enumerate() {
-            let at = i * PIECE + k * 512;
+        for (k, part) in piece.chunks_mut(CHUNK).enumerate() {
+            let at = i * PIECE + k * CHUNK;
             part.copy_from_slice(&from[at..at + part.len()]);
             run(at, part);
         }

@@ -6,7 +6,7 @@ use super::super::conv::Window;
 use super::super::gemm::Shared;
 use super::super::lane::Lane;
 use super::super::math::Float;
-use super::super::vector::{Dispatch, Vector, Work, panel};
+use super::super::vector::{Dispatch, Vector, Work, panel, tile_rows};
 use super::band::Band;
 use super::tile::{Piece, Steps, Tile, tile};
 use super::weights::Weights;
@@ -66,6 +66,11 @@ const LEAST_FINISHED: usize = 48;
 const AGAIN: usize = 48 << 10;
 /// Panels at least that are worked on together, so that runs of finished values are not too short.
 const TOGETHER: usize = 4;
+
+/// Tiles of rows that read a panel, from which on it is widened first.
+const WIDENED: usize = 4;
+/// Floats of such panels at most.
+const WIDEST: usize = 64 << 10;
 
 /// A part of the output: some places of one image and some panels of one group.
 struct Part {
@@ -228,6 +233,11 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         let direct = T::DTYPE == <T::C as Lane>::DTYPE;
         let (pieces, together) = self.pieces(part);
         let largest = pieces.iter().map(|(y, x)| y.len() * x.len()).max().unwrap_or(0);
+        // Panels of another type are widened where several tiles read them.
+        let tiles = part.rows.len() * part.columns.len().div_ceil(tile_rows::<T::C>());
+        let panel = weights.width * weights.steps;
+        let floats = panel * together.min(part.panels.len());
+        let mut wide = if direct || tiles < WIDENED || floats > WIDEST { None } else { Some(scratch(floats)?) };
         let mut sums = if direct { None } else { Some(scratch(largest * columns.min(together * weights.width))?) };
         for panels in part.panels.clone().step_by(together) {
             let panels = panels..part.panels.end.min(panels + together);
@@ -236,6 +246,13 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
             let channel = part.group * weights.columns + first;
             let bias = bias.get(first - part.panels.start * weights.width..).unwrap_or_default();
             let panels: Vec<&[T]> = panels.map(|p| weights.panel(part.group, p)).collect();
+            let mut widened: Vec<&[T::C]> = Vec::new();
+            if let Some(wide) = &mut wide {
+                for (from, to) in panels.iter().zip(wide.slice_mut::<T::C>()?.chunks_exact_mut(panel)) {
+                    T::widen(&from[..panel], to);
+                    widened.push(to);
+                }
+            }
             for (lines, line) in &pieces {
                 let place = |y: usize| {
                     ((part.image * w.output[0] + part.z) * w.output[1] + lines.start + y) * w.output[2] + line.start
@@ -249,19 +266,39 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
                     }
                 };
                 let within = [lines.start - part.rows.start, line.start - part.columns.start];
-                T::C::dispatch(Tiles {
-                    source: &source,
-                    steps: &steps,
-                    stride: [w.stride[1], w.stride[2]],
-                    within,
-                    size: [lines.len(), line.len()],
-                    panels: &panels,
-                    columns,
-                    bias,
-                    c,
-                    c_apart,
-                    c_line,
-                });
+                let (source, steps, stride) = (&source, &steps, [w.stride[1], w.stride[2]]);
+                let size = [lines.len(), line.len()];
+                if widened.is_empty() {
+                    let panels = &panels[..];
+                    T::C::dispatch(Tiles {
+                        source,
+                        steps,
+                        stride,
+                        within,
+                        size,
+                        panels,
+                        columns,
+                        bias,
+                        c,
+                        c_apart,
+                        c_line,
+                    });
+                } else {
+                    let panels = &widened[..];
+                    T::C::dispatch(Tiles {
+                        source,
+                        steps,
+                        stride,
+                        within,
+                        size,
+                        panels,
+                        columns,
+                        bias,
+                        c,
+                        c_apart,
+                        c_line,
+                    });
+                }
                 // Whole rows of channels are one piece of memory.
                 let (n, runs) = if columns == all { (line.len() * columns, 1) } else { (columns, line.len()) };
                 for y in 0..lines.len() {
