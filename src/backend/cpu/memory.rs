@@ -20,6 +20,8 @@ struct State {
     idle: usize,
     live: usize,
     peak: usize,
+    /// The peak of the run before.
+    before: usize,
     run: u64,
 }
 
@@ -39,6 +41,10 @@ pub struct Charge {
 /// Blocks are multiples of this, so that small tensors of different sizes share them.
 const GRAIN: usize = 256;
 
+fn capacity(len: usize) -> usize {
+    len.checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX).max(GRAIN)
+}
+
 impl Pool {
     /// A pool whose tensors may hold `limit` bytes at a time.
     pub fn new(limit: usize) -> Arc<Pool> {
@@ -47,7 +53,7 @@ impl Pool {
 
     /// Memory of `len` bytes, aligned to 64.
     pub fn allocate(self: &Arc<Self>, len: usize) -> Result<Memory> {
-        let capacity = len.checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX).max(GRAIN);
+        let capacity = capacity(len);
         let mut state = self.state.lock();
         self.check(&state, capacity, len)?;
         let block = match state.take(capacity) {
@@ -64,6 +70,15 @@ impl Pool {
         state.live += block.len();
         state.peak = state.peak.max(state.live);
         Ok(Memory { block: Some(block), len, pool: Arc::downgrade(self) })
+    }
+
+    /// Memory that a kernel can do without: only if the run, or the one before, needs as much at another time anyway.
+    pub fn spare(self: &Arc<Self>, len: usize) -> Option<Memory> {
+        let state = self.state.lock();
+        let spare = state.peak.max(state.before).saturating_sub(state.live);
+        let needed = state.fitting(capacity(len)).unwrap_or(capacity(len));
+        drop(state);
+        (needed <= spare).then(|| self.allocate(len).ok()).flatten()
     }
 
     /// Counts `bytes` of memory that is allocated elsewhere, before it is.
@@ -100,6 +115,7 @@ impl Pool {
     pub fn begin_run(&self) {
         let mut state = self.state.lock();
         state.run += 1;
+        state.before = state.peak;
         state.peak = state.live;
     }
 
@@ -117,9 +133,14 @@ impl Pool {
 }
 
 impl State {
-    /// The smallest free block of at least `capacity` that does not waste more than half of itself.
+    /// The size of the smallest free block of at least `capacity` that does not waste more than half of itself.
+    fn fitting(&self, capacity: usize) -> Option<usize> {
+        Some(*self.free.range(capacity..=capacity.saturating_mul(2)).next()?.0)
+    }
+
+    /// That block.
     fn take(&mut self, capacity: usize) -> Option<Block> {
-        let (&found, _) = self.free.range(capacity..=capacity.saturating_mul(2)).next()?;
+        let found = self.fitting(capacity)?;
         let blocks = self.free.get_mut(&found)?;
         let (block, _) = blocks.pop()?;
         if blocks.is_empty() {
@@ -224,6 +245,27 @@ mod tests {
         assert_eq!(pool.end_run(), 1024 + 3072);
         pool.begin_run();
         assert_eq!(pool.end_run(), 0);
+    }
+
+    #[test]
+    fn spare_memory_raises_no_peak() {
+        let pool = Pool::new(100_000);
+        pool.begin_run();
+        assert!(pool.spare(1).is_none());
+        drop(pool.allocate(5000).unwrap());
+        let held = pool.allocate(1000).unwrap();
+        // The block of 5120 bytes would be taken, which is more than is left.
+        assert!(pool.spare(4500).is_none() && pool.spare(4000).is_none());
+        drop(pool.spare(2000).unwrap());
+        drop(held);
+        assert_eq!(pool.end_run(), 5120);
+        // Now from the beginning on, and once more before it is forgotten.
+        pool.begin_run();
+        drop(pool.spare(5000).unwrap());
+        assert_eq!(pool.end_run(), 5120);
+        pool.begin_run();
+        pool.begin_run();
+        assert!(pool.spare(1).is_none());
     }
 
     #[test]

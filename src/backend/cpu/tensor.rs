@@ -84,6 +84,12 @@ impl Tensor {
         Ok(Tensor { dtype, dims, data: Data::Own(Arc::new(memory)) })
     }
 
+    /// Work memory that a kernel can do without ([`Pool::spare`]); the elements are whatever was there.
+    pub fn spare(pool: &Arc<Pool>, dtype: DataType, n: usize) -> Option<Tensor> {
+        let memory = pool.spare(n.checked_mul(element_bytes(dtype))?)?;
+        Some(Tensor { dtype, dims: vec![n], data: Data::Own(Arc::new(memory)) })
+    }
+
     /// A tensor with these elements.
     pub fn from_slice<T: NoUninit>(
         pool: &Arc<Pool>,

@@ -233,11 +233,14 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
         let direct = T::DTYPE == <T::C as Lane>::DTYPE;
         let (pieces, together) = self.pieces(part);
         let largest = pieces.iter().map(|(y, x)| y.len() * x.len()).max().unwrap_or(0);
-        // Panels of another type are widened where several tiles read them.
+        // Panels of another type are widened where several tiles read them and there is memory left for it.
         let tiles = part.rows.len() * part.columns.len().div_ceil(tile_rows::<T::C>());
         let panel = weights.width * weights.steps;
         let floats = panel * together.min(part.panels.len());
-        let mut wide = if direct || tiles < WIDENED || floats > WIDEST { None } else { Some(scratch(floats)?) };
+        let mut wide = match direct || tiles < WIDENED || floats > WIDEST {
+            true => None,
+            false => Tensor::spare(cx.pool, <T::C as Lane>::DTYPE, floats),
+        };
         let mut sums = if direct { None } else { Some(scratch(largest * columns.min(together * weights.width))?) };
         for panels in part.panels.clone().step_by(together) {
             let panels = panels..part.panels.end.min(panels + together);
