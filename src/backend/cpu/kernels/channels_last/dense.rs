@@ -269,38 +269,21 @@ impl<'a, T: Lane<C: Dispatch>> Dense<'a, T> {
                     }
                 };
                 let within = [lines.start - part.rows.start, line.start - part.columns.start];
-                let (source, steps, stride) = (&source, &steps, [w.stride[1], w.stride[2]]);
-                let size = [lines.len(), line.len()];
-                if widened.is_empty() {
-                    let panels = &panels[..];
-                    T::C::dispatch(Tiles {
-                        source,
-                        steps,
-                        stride,
-                        within,
-                        size,
-                        panels,
-                        columns,
-                        bias,
-                        c,
-                        c_apart,
-                        c_line,
-                    });
-                } else {
-                    let panels = &widened[..];
-                    T::C::dispatch(Tiles {
-                        source,
-                        steps,
-                        stride,
-                        within,
-                        size,
-                        panels,
-                        columns,
-                        bias,
-                        c,
-                        c_apart,
-                        c_line,
-                    });
+                let tiles = Tiles {
+                    source: &source,
+                    steps: &steps,
+                    stride: [w.stride[1], w.stride[2]],
+                    within,
+                    size: [lines.len(), line.len()],
+                    columns,
+                    bias,
+                    c,
+                    c_apart,
+                    c_line,
+                };
+                match widened.is_empty() {
+                    true => T::C::dispatch(OfPanels { tiles, panels: &panels }),
+                    false => T::C::dispatch(OfPanels { tiles, panels: &widened }),
                 }
                 // Whole rows of channels are one piece of memory.
                 let (n, runs) = if columns == all { (line.len() * columns, 1) } else { (columns, line.len()) };
@@ -383,7 +366,7 @@ impl<F> Rows<'_, F> {
 }
 
 /// All tiles of a part.
-struct Tiles<'a, F, T> {
+struct Tiles<'a, F> {
     source: &'a Rows<'a, F>,
     steps: &'a Steps,
     /// Of lines and of places in a line.
@@ -392,7 +375,6 @@ struct Tiles<'a, F, T> {
     within: [usize; 2],
     /// Lines, and places in a line.
     size: [usize; 2],
-    panels: &'a [&'a [T]],
     columns: usize,
     bias: &'a [F],
     c: *mut F,
@@ -400,25 +382,32 @@ struct Tiles<'a, F, T> {
     c_line: usize,
 }
 
-impl<F: Dispatch, T: Lane<C = F>> Work<F> for Tiles<'_, F, T> {
+/// They with panels of weights, which may be narrower than what is computed in.
+struct OfPanels<'a, F, T> {
+    tiles: Tiles<'a, F>,
+    panels: &'a [&'a [T]],
+}
+
+impl<F: Dispatch, T: Lane<C = F>> Work<F> for OfPanels<'_, F, T> {
     #[inline(always)]
     fn run<X: Vector<F = F>>(self) {
-        let [lines, places] = self.size;
+        let OfPanels { tiles: of, panels } = self;
+        let [lines, places] = of.size;
         if lines == 0 || places == 0 {
             return;
         }
         let width = panel::<X>();
-        let rows = self.source;
-        let apart = self.stride[1] * rows.strides[2];
-        let line = self.stride[0] * rows.strides[1];
-        let start = rows.start + self.within[0] * line + self.within[1] * apart;
+        let rows = of.source;
+        let apart = of.stride[1] * rows.strides[2];
+        let line = of.stride[0] * rows.strides[1];
+        let start = rows.start + of.within[0] * line + of.within[1] * apart;
         // What every row reads lies in the memory, and so do all panels.
-        let end = start + (lines - 1) * line + (places - 1) * apart + self.steps.reach;
-        assert!(end < rows.values.len() && self.panels.iter().all(|p| p.len() >= self.steps.count * width));
+        let end = start + (lines - 1) * line + (places - 1) * apart + of.steps.reach;
+        assert!(end < rows.values.len() && panels.iter().all(|p| p.len() >= of.steps.count * width));
         let cuts = places.div_ceil(X::ROWS);
-        for (p, b) in self.panels.iter().enumerate() {
-            let columns = width.min(self.columns - p * width);
-            let bias = self.bias.get(p * width..).filter(|b| b.len() >= width).map_or(std::ptr::null(), <[F]>::as_ptr);
+        for (p, b) in panels.iter().enumerate() {
+            let columns = width.min(of.columns - p * width);
+            let bias = of.bias.get(p * width..).filter(|b| b.len() >= width).map_or(std::ptr::null(), <[F]>::as_ptr);
             for y in 0..lines {
                 for cut in 0..cuts {
                     let (first, last) = (cut * places / cuts, (cut + 1) * places / cuts);
@@ -426,8 +415,8 @@ impl<F: Dispatch, T: Lane<C = F>> Work<F> for Tiles<'_, F, T> {
                     // SAFETY: `c` has all lines and places, `columns` wide; rows and panels were checked above, the bias has
                     // whole panels; the processor has what the dispatch found.
                     unsafe {
-                        let c = self.c.add(y * self.c_line + first * self.c_apart + p * width);
-                        let (steps, b, c_apart) = (self.steps, b.as_ptr(), self.c_apart);
+                        let c = of.c.add(y * of.c_line + first * of.c_apart + p * width);
+                        let (steps, b, c_apart) = (of.steps, b.as_ptr(), of.c_apart);
                         tile::<X, T>(
                             &Tile { a, apart, steps, b, c, c_apart, columns, bias, accumulate: false },
                             last - first,

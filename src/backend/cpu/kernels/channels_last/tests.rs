@@ -91,7 +91,12 @@ fn numbers<T: Lane<C: Float>>(n: usize, seed: usize) -> Vec<T> {
 fn everywhere(f: impl Fn(&Cx)) {
     for widest in [0, 4, 8, 16] {
         WIDEST.set(widest);
-        f(&Cx { pool: &Pool::new(1 << 30), threads: &Threads::inline(), cancel: None, tap: None });
+        // Without memory that kernels may take beside, and with some.
+        for spare in [0, 1 << 20] {
+            let pool = Pool::new(1 << 30);
+            drop(pool.allocate(spare).unwrap());
+            f(&Cx { pool: &pool, threads: &Threads::inline(), cancel: None, tap: None });
+        }
     }
     WIDEST.set(usize::MAX);
     f(&Cx { pool: &Pool::new(1 << 30), threads: &Threads::new(3).unwrap(), cancel: None, tap: None });
