@@ -399,6 +399,48 @@ fn a_masked_softmax_between_halves_is_one_step() {
     }
 }
 
+/// Bytes of activations at their peak.
+fn activations(model: &Model) -> u64 {
+    let engine =
+        Engine::build(&Env::default_env(), model, "cpu", &BuildOptions::default(), &Progress::default()).unwrap();
+    engine.activation_bytes().unwrap()
+}
+
+/// A mask of rows that is the same for all heads goes along rows too: no FP32 tensor of the scores is made.
+#[test]
+fn a_mask_may_repeat_for_all_heads() {
+    let dims = [2, 8, 37, 41];
+    let mut made = masked_softmax(dims);
+    let mask = (0..37 * 41).map(|i| if i % 41 > i / 41 { -1e9 } else { 0.0 }).collect();
+    made.graph.initializers.retain(|i| &*i.name != "mask");
+    made.graph.initializers.push(initializer("mask", &[1, 1, 37, 41], mask));
+    let halved = half(&made).model;
+    let input = numbers(&mut Random(8), dims.iter().product());
+    for threads in [1, 3] {
+        for model in [&made, &halved, &bfloat(&made)] {
+            same_of(8, model, dims, &input, threads);
+        }
+    }
+    let (needed, one) = (activations(&halved), 2 * 8 * 37 * 41 * 2);
+    assert!(needed < 3 * one, "{needed} bytes, {one} of a tensor of halves");
+}
+
+/// A softmax over channels is no step along rows, and what follows it is written over what was there.
+#[test]
+fn a_softmax_over_channels_stands_alone() {
+    let dims = [1, 16, 33, 31];
+    let mut nodes = vec![with(node("Softmax", &["x"], &["v0"]), "axis", AttributeValue::Int(1))];
+    for (i, op) in ["Relu", "Sqrt", "Neg", "Exp", "Tanh", "Sigmoid"].into_iter().enumerate() {
+        nodes.push(node(op, &[&format!("v{i}")], &[&format!("v{}", i + 1)]));
+    }
+    nodes.push(node("Neg", &["v6"], &["y"]));
+    let made = of_dims(model(nodes, vec![]), dims);
+    let steps = operators(&made);
+    assert!(steps.iter().any(|s| s == "Softmax"), "{steps:?}");
+    let (needed, one) = (activations(&made), 16 * 33 * 31 * 4);
+    assert!(needed < 3 * one, "{needed} bytes, {one} of a tensor");
+}
+
 /// The same shape, asked for twice, is computed once, whatever its constants are called.
 #[test]
 fn computations_on_shapes_are_not_repeated() {

@@ -72,7 +72,8 @@ impl Pool {
         Ok(Memory { block: Some(block), len, pool: Arc::downgrade(self) })
     }
 
-    /// Memory that a kernel can do without: only if the run, or the one before, needs as much at another time anyway.
+    /// Memory that a kernel can do without: only if the run, or the one before, needs as much at another time
+    /// anyway. Threads that ask at the same moment may all get what is left for one.
     pub fn spare(self: &Arc<Self>, len: usize) -> Option<Memory> {
         let state = self.state.lock();
         let spare = state.peak.max(state.before).saturating_sub(state.live);

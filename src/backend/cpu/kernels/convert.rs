@@ -47,7 +47,7 @@ pub fn round(values: &mut [f32]) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::vector::fetch;
+    use super::super::vector::{AHEAD, fetch};
     use half::f16;
     use std::arch::x86_64::*;
 
@@ -75,9 +75,6 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub fn narrow_most(from: &[f32], to: &mut [f16]) -> usize {
-        /// Elements from one line of the cache that is asked for to the one that is written: lines that are in no cache yet
-        /// come meanwhile.
-        const AHEAD: usize = 512;
         let (from, to) = (from.as_chunks::<32>().0, to.as_chunks_mut::<32>().0);
         for (from, to) in from.iter().zip(&mut *to) {
             let (from, to) = (from.as_ptr(), to.as_mut_ptr());

@@ -7,7 +7,7 @@ use super::broadcast::Walk;
 use super::lane::Lane;
 use super::math::{ERF_LARGE, ERF_SMALL, EXP, EXP2, LN2_HIGH, LN2_LOW, ROUNDER, TANH};
 use super::program::MAX_KEPT;
-use super::vector::{Single, SingleWork, dispatch_single, fetch};
+use super::vector::{AHEAD, Single, SingleWork, dispatch_single, fetch};
 use half::f16;
 use std::mem::MaybeUninit;
 
@@ -259,9 +259,6 @@ impl Short {
         done
     }
 }
-
-/// Halves from the memory that is asked for to what is written.
-const AHEAD: usize = 512;
 
 /// Stores a vector at element `i`: back, or as halves.
 #[inline(always)]

@@ -117,6 +117,10 @@ pub const fn panel<X: Vector>() -> usize {
     2 * X::N
 }
 
+/// Elements from one that is asked for to the one that is written, where a loop writes halves in order: lines that are in no
+/// cache yet come meanwhile.
+pub const AHEAD: usize = 512;
+
 /// Asks for memory that will be written, by a prefetch for reading, which every processor has: what is not in a cache comes while values are computed, not one line after the
 /// other when they are stored.
 #[inline(always)]
